@@ -1,0 +1,80 @@
+"""Which image stands where: pictures aren't compared by nbval, so their arrays are."""
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+from vae_core import Autoencoder, fit
+from vae_core.plots import scatter_codes, show_grids, show_rows, tile
+
+matplotlib.use("Agg")
+
+
+def numbered(n: int) -> torch.Tensor:
+    """Image i has the value i / 10 everywhere, but for a mark of ink in its top right corner."""
+    images = torch.stack([torch.full((28, 28), i / 10) for i in range(n)])
+    images[:, 0, -1] = 1
+    return images
+
+
+def test_reading_order():
+    canvas = tile(numbered(5), columns=3)
+    assert canvas.shape == (28 * 2 + 2, 28 * 3 + 2 * 2)
+    middles = canvas[14::30, 14::30]
+    np.testing.assert_allclose(middles, [[0.0, 0.1, 0.2], [0.3, 0.4, 0.0]], atol=1e-6)
+
+
+def test_images_are_not_flipped_or_turned():
+    canvas = tile(numbered(4), columns=2)
+    for top in (0, 30):
+        for left in (0, 30):
+            assert canvas[top, left + 27] == 1
+            assert (
+                canvas[top + 27, left] < 1 and canvas[top, left] < 1 > canvas[top + 27, left + 27]
+            )
+
+
+def test_gap_is_paper():
+    canvas = tile(torch.ones(4, 784), columns=2, gap=3)
+    assert canvas.shape == (59, 59) and canvas[28:31].sum() == 0 and canvas[:, 28:31].sum() == 0
+
+
+def test_the_figure_shows_the_array_with_row_zero_on_top():
+    figure = show_grids({"left": numbered(4), "right": numbered(4).flip(dims=[0])}, columns=2)
+    left, right = (ax.images[0] for ax in figure.axes)
+    np.testing.assert_array_equal(left.get_array(), tile(numbered(4), columns=2))
+    np.testing.assert_array_equal(right.get_array(), tile(numbered(4).flip(dims=[0]), columns=2))
+    assert [ax.get_title() for ax in figure.axes] == ["left", "right"]
+    assert left.origin == "upper" and (left.norm.vmin, left.norm.vmax) == (0, 1)
+
+
+def test_rows_are_named_in_their_order():
+    figure = show_rows({"original": numbered(3), "copy": numbered(3)})
+    assert [ax.get_ylabel() for ax in figure.axes] == ["original", "copy"]
+    with pytest.raises(ValueError, match="rows: expected the same number"):
+        show_rows({"a": numbered(3), "b": numbered(2)})
+
+
+def test_scatter_puts_each_digit_at_the_median_of_its_codes():
+    from matplotlib.figure import Figure
+
+    labels = torch.arange(10).repeat_interleave(3)
+    codes = torch.stack([labels * 1.0, -labels * 2.0], dim=1)
+    ax = Figure().subplots()
+    scatter_codes(ax, codes, labels)
+    assert {t.get_text(): t.get_position() for t in ax.texts} == {
+        str(d): (d, -2.0 * d) for d in range(10)
+    }
+    with pytest.raises(ValueError, match=r"codes: expected shape \[N, 2\]"):
+        scatter_codes(ax, torch.zeros(3, 3), labels[:3])
+
+
+def test_history_plots_every_term():
+    images = torch.zeros(20, 784)
+    history = fit(Autoencoder(2), images, val=images, steps=30, batch_size=10)
+    figure = history.plot()
+    (ax,) = figure.axes
+    assert ax.get_ylabel() == "squared error per image"
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), history.train["squared error"])
+    np.testing.assert_array_equal(ax.lines[2].get_ydata(), history.val["squared error"])

@@ -23,8 +23,9 @@ def jitter(x: torch.Tensor) -> torch.Tensor:
     theta = torch.eye(2, 3).repeat(len(x), 1, 1)
     theta[:, :, :2] += 0.1 * torch.randn(len(x), 2, 2)
     theta[:, :, 2] = 0.1 * torch.randn(len(x), 2)
-    return grid_sample(x, affine_grid(theta, list(x.shape), align_corners=False),
-                       align_corners=False)
+    return grid_sample(
+        x, affine_grid(theta, list(x.shape), align_corners=False), align_corners=False
+    )
 
 
 def main() -> None:

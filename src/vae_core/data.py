@@ -276,14 +276,11 @@ def _md5(content: bytes) -> str:
 
 def _fetch_files(name: str, raw: Path, files: list[str], deadline: float) -> dict[str, Tensor]:
     """Fetches, verifies and unpacks files into the folder `raw`; each is there whole or not."""
-    try:
-        raw.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(prefix=".download-", dir=raw).cleanup()
+    try:  # is the folder, or where it is going to be, one that can be written?
+        there = next((f for f in (raw, *raw.parents) if f.exists()), raw)
+        tempfile.TemporaryDirectory(prefix=".download-", dir=there).cleanup()
     except OSError as error:
-        raise DataFolderError(
-            f"VAE_CORE_DATA_DIR: expected {name} or a folder that can be written, got {data_dir()}: "
-            f"{error.strerror or error}; needed are {', '.join(files)}"
-        ) from error
+        raise _folder_error(error, files) from error
     try:
         from torchvision import datasets
     except Exception as error:  # missing, or not made for this torch: that shows in many ways
@@ -309,6 +306,7 @@ def _fetch_files(name: str, raw: Path, files: list[str], deadline: float) -> dic
             )
         # The other files of this folder are whole at any moment, also for another process.
         try:
+            raw.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".download-", dir=raw) as folder:
                 if name not in _MD5:
                     (Path(folder) / "md5").write_text(f"{_md5(content)}  {file}\n")
@@ -316,11 +314,15 @@ def _fetch_files(name: str, raw: Path, files: list[str], deadline: float) -> dic
                 (Path(folder) / file).write_bytes(content)
                 os.replace(Path(folder) / file, raw / file)
         except OSError as error:
-            raise DataFolderError(
-                f"VAE_CORE_DATA_DIR: expected a folder that can be written, got {data_dir()}: "
-                f"{error.strerror or error}, in writing {file}"
-            ) from error
+            raise _folder_error(error, [file]) from error
     return tensors
+
+
+def _folder_error(error: OSError, files: list[str]) -> DataFolderError:
+    return DataFolderError(
+        f"VAE_CORE_DATA_DIR: expected a folder that can be written, got {data_dir()}: "
+        f"{error.strerror or error}; to put there: {', '.join(files)}"
+    )
 
 
 def _fetch(url: str, md5: str, deadline: float) -> bytes:

@@ -29,7 +29,7 @@ class PCA:
     def smallest_error(self, latent_dim: int) -> float:
         """The smallest mean squared error of any linear autoencoder with this code size.
 
-        It is the variance that the first ``latent_dim`` directions leave over (equation 1.4).
+        It is the variance that the first ``latent_dim`` directions leave over (equation 1.9).
 
         Source: Eckart and Young (1936); Baldi and Hornik (1989).
         """

@@ -68,7 +68,7 @@ class Autoencoder(nn.Module):
         return self.encoder(as_pixels(x, n_pixels=self.n_pixels, dtype=weights.dtype, name="x"))
 
     def decode(self, z: Tensor) -> Tensor:
-        """The images d(z) that the codes stand for, as pixel values.
+        """The images g(z) that the codes stand for, as pixel values.
 
         Shapes: ``z`` ``[B, latent_dim]``; the result ``[B, n_pixels]``.
 
@@ -83,7 +83,7 @@ class Autoencoder(nn.Module):
         return self.decoder(z)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """What is left of the images after the code: d(e(x)).
+        """What is left of the images after the code: g(e(x)).
 
         Shapes: ``x`` as in ``encode``; the result ``[B, n_pixels]``.
         """

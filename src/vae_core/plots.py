@@ -26,6 +26,7 @@ __all__ = [
     "show_ink",
     "show_rows",
     "tile",
+    "use_book_style",
 ]
 
 # Ten hues that stay apart for colour-blind readers as far as ten can (after Paul Tol's "muted"
@@ -35,6 +36,27 @@ DIGIT_COLOURS = (
     "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777",
 )  # fmt: skip
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
+
+
+def use_book_style() -> None:
+    """Set the look of the book's figures: sharp on any screen, light frame, colours that differ
+    for colour-blind readers (Okabe and Ito's)."""
+    import matplotlib as mpl
+
+    mpl.rcParams.update(
+        {
+            "figure.facecolor": "white",
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00"]),
+            "legend.frameon": False,
+        }
+    )
+    if mpl.get_backend().lower().endswith("inline"):
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("retina")
 
 
 def tile(images: Tensor, columns: int, *, gap: int = 2) -> np.ndarray:
@@ -65,7 +87,7 @@ def show_ink(ax: Axes, array: np.ndarray) -> None:
         spine.set_visible(False)
 
 
-def show_rows(rows: Mapping[str, Tensor], *, title: str | None = None) -> Figure:
+def show_rows(rows: Mapping[str, Tensor]) -> Figure:
     """One row of images under another, each with its name on the left.
 
     Shapes: every value ``[n, 784]`` or ``[n, 28, 28]``, the same n in all of them.
@@ -82,9 +104,7 @@ def show_rows(rows: Mapping[str, Tensor], *, title: str | None = None) -> Figure
     for ax, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
         show_ink(ax, tile(images, columns=n))
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
-    if title:
-        figure.suptitle(title)
-    return figure
+    return _shown_once(figure)
 
 
 def show_grids(grids: Mapping[str, Tensor], *, columns: int = 8) -> Figure:
@@ -103,7 +123,7 @@ def show_grids(grids: Mapping[str, Tensor], *, columns: int = 8) -> Figure:
     for ax, (name, array) in zip(axes[0], arrays.items(), strict=True):
         show_ink(ax, array)
         ax.set_title(name)
-    return figure
+    return _shown_once(figure)
 
 
 def scatter_codes(ax: Axes, codes: Tensor, labels: Tensor) -> None:
@@ -151,6 +171,14 @@ def plot_history(history: History) -> Figure:
         ax.set_ylabel(f"{term} per image")
         ax.set_ylim(*_without_the_first_steps(values))
         ax.legend(frameon=False)
+    return _shown_once(figure)
+
+
+def _shown_once(figure: Figure) -> Figure:
+    """A notebook shows a cell's last value *and* every figure that pyplot still holds."""
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)
     return figure
 
 

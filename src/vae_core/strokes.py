@@ -224,9 +224,10 @@ def _ink(x: np.ndarray, y: np.ndarray, thickness: np.ndarray) -> np.ndarray:
 
 
 def describe(n: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """What `render(n, seed)` will draw: labels [n], factors, and the wobble's noise [n, K].
+    """What `render(n, seed)` will draw: labels [n], factors, and the wobble's noise [n, 48].
 
-    Cheap, since nothing is drawn. The first m samples are those of `describe(m, seed)`.
+    Cheap, since nothing is drawn. The first m samples are those of `describe(m, seed)`. Raises as
+    `render` does.
     """
     _check_count("n", n, low=1)
     _check_count("seed", seed, low=0)
@@ -248,6 +249,23 @@ def describe(n: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
     return labels, factors, u[:, 1 + len(FACTORS) :]
 
 
+def draw(labels: np.ndarray, factors: dict[str, np.ndarray], noise: np.ndarray) -> np.ndarray:
+    """Draws what `describe` describes: uint8 [n, 28, 28], 0 paper, 255 ink.
+
+    Change a factor first to see what it alone does.
+    """
+    images = np.empty((len(labels), SIZE, SIZE), dtype=np.uint8)
+    for digit, skeletons in _SKELETONS.items():
+        for style, skeleton in enumerate(skeletons):
+            mine = np.flatnonzero((labels == digit) & (factors["style"] == style))
+            for start in range(0, len(mine), _CHUNK):
+                some = mine[start : start + _CHUNK]
+                here = {name: values[some] for name, values in factors.items()}
+                x, y = _trace(skeleton, here, noise[some])
+                images[some] = _ink(x, y, here["thickness"])
+    return images
+
+
 def render(n: int, seed: int) -> Drawn:
     """Draws n digits: the same bytes for the same seed on every machine.
 
@@ -259,16 +277,7 @@ def render(n: int, seed: int) -> Drawn:
     Raises TypeError or ValueError if n is not a positive or seed not a non-negative integer.
     """
     labels, factors, noise = describe(n, seed)
-    images = np.empty((n, SIZE, SIZE), dtype=np.uint8)
-    for digit, skeletons in _SKELETONS.items():
-        for style, skeleton in enumerate(skeletons):
-            mine = np.flatnonzero((labels == digit) & (factors["style"] == style))
-            for start in range(0, len(mine), _CHUNK):
-                some = mine[start : start + _CHUNK]
-                here = {name: values[some] for name, values in factors.items()}
-                x, y = _trace(skeleton, here, noise[some])
-                images[some] = _ink(x, y, here["thickness"])
-    return images, labels, factors
+    return draw(labels, factors, noise), labels, factors
 
 
 @functools.cache

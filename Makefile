@@ -1,0 +1,70 @@
+# The book's commands; `make help` lists them. Everything happens in .venv/, which is made when
+# first needed, in two steps: what the site needs (no torch), then the rest.
+PYTHON ?= python3
+CHAPTER ?=
+
+BIN := .venv/bin
+SITE := .venv/.site-level
+FULL := .venv/.full-level
+BENCH := .venv/.bench-level
+HTML := _build/html/index.html
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := _config.yml _toc.yml index.md \
+	$(shell find book sitekit src/vae_core -type f -not -path '*/.*' -not -name '*.pyc')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help book test execute reproduce sync address bench lint clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | \
+		while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
+
+book: $(HTML) ## the site, from the stored outputs, without torch
+	@echo "The book is in $(HTML): open it in a browser, or serve it with"
+	@echo "  $(PYTHON) -m http.server --directory _build/html"
+
+test: $(FULL) $(HTML) ## unit tests, notebooks, book and site, on the embedded data
+	$(BIN)/python -m pytest --nbval tests book
+
+execute: $(FULL) ## run the notebooks on MNIST and store the outputs (CHAPTER=01 for one)
+	$(BIN)/python tools/book.py execute $(CHAPTER)
+
+reproduce: $(FULL) ## run the notebooks on MNIST and compare with the stored outputs
+	$(BIN)/python tools/book.py reproduce $(CHAPTER)
+
+sync: $(SITE) ## .md to .ipynb, and run times and the repository's address to their places
+	$(BIN)/python tools/book.py sync
+
+address: $(SITE) ## another repository address, everywhere: make address URL=https://github.com/…
+	$(BIN)/python tools/book.py address $(URL)
+
+bench: $(BENCH) ## the benchmarks, whose results are committed in benchmarks/
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+lint: $(FULL) ## ruff, and the state of the notebooks
+	$(BIN)/ruff check .
+	$(BIN)/python tools/book.py check
+
+clean: ## remove what was built; the environment stays
+	rm -rf _build api .pytest_cache .ruff_cache
+
+$(HTML): $(SITE) $(SOURCES)
+	$(BIN)/jupyter-book build . --path-output . -W --keep-going
+	@touch $@
+
+$(SITE): requirements-site.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "The book needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet -r requirements-site.txt
+	@touch $@
+
+$(FULL): $(SITE) requirements.txt pyproject.toml
+	$(PIP) install --quiet -r requirements.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BENCH): $(FULL) benchmarks/requirements.txt
+	$(PIP) install --quiet -r benchmarks/requirements.txt
+	@touch $@

@@ -2,15 +2,18 @@
 
 A bare ``pytest --nbval book/`` runs the notebooks on the embedded data set, with a fixed number of
 threads, and compares their text strictly with the stored outputs: only what a notebook prints
-between ⟨ and ⟩ may differ (``make reproduce`` compares that).
+between ⟨ and ⟩ may differ (``make reproduce`` compares that). After the cells of a notebook, and in
+the same kernel, it runs the code of the folded solutions.
 """
 
 import os
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 MASKS = ROOT / "tools" / "nbval_masks.cfg"
+sys.path.insert(0, str(ROOT / "tools"))
 
 
 def pytest_configure(config):
@@ -32,6 +35,29 @@ def pytest_configure(config):
         # The Python that runs pytest, not whatever kernel the user has registered.
         if config.option.nbval_kernel_name is None:
             config.option.nbval_current_env = True
+
+
+def pytest_collection_modifyitems(items):
+    """Put a notebook's solutions after its last cell, as cells that store no outputs."""
+    last_items = {item.parent: item for item in items if type(item).__name__ == "IPyNbCell"}
+    if last_items:
+        import nbformat
+
+        import book
+    for notebook, last in last_items.items():
+        if last.cell is not book.code_cells(notebook.nb)[-1]:
+            continue  # only some cells were asked for
+        sources = ["\n".join(fences) for fences in book.solutions(notebook.nb)]
+        items[items.index(last) + 1 : items.index(last) + 1] = [
+            type(last).from_parent(
+                notebook,
+                name=f"Solution {number}",
+                cell_num=last.cell_num + number,
+                cell=nbformat.v4.new_code_cell(source),
+                options=defaultdict(bool),
+            )
+            for number, source in enumerate(sources, start=1)
+        ]
 
 
 def pytest_report_header():

@@ -32,18 +32,24 @@ def label_paragraphs(lines: list[str]) -> None:
 
 
 def public_names(source: str) -> list[tuple[str, str]]:
-    """Name and kind (class, function or data) of everything in a module's ``__all__``."""
-    tree = ast.parse(source)
-    names: list[str] = []
+    """Name and kind (class, exception, function or data) of what a module makes public.
+
+    That is what its ``__all__`` names, or, as for Python, what has no underscore where it has none.
+    """
+    names: list[str] | None = None
     kinds: dict[str, str] = {}
-    for node in tree.body:
+    for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef):
             kinds[node.name] = "function"
         elif isinstance(node, ast.ClassDef):
-            kinds[node.name] = "class"
+            bases = [ast.unparse(base) for base in node.bases]
+            error = any(base.endswith(("Error", "Exception", "Warning")) for base in bases)
+            kinds[node.name] = "exception" if error else "class"
         targets = node.targets if isinstance(node, ast.Assign) else []
         if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
             names = [str(name) for name in ast.literal_eval(node.value)]
+    if names is None:
+        names = [name for name in kinds if not name.startswith("_")]
     return [(name, kinds.get(name, "data")) for name in names]
 
 
@@ -65,10 +71,10 @@ class PublicModule(SphinxDirective):
         lines = [f".. py:module:: {module}", "", *intro, ""]
         public = public_names(source)
         if not public:
-            logger.warning("%s has no __all__", module, location=self.get_location())
+            logger.warning("%s makes nothing public", module, location=self.get_location())
         for name, kind in public:
             lines += [f".. autoapi{kind}:: {module}.{name}"]
-            lines += ["   :members:", ""] if kind == "class" else [""]
+            lines += ["   :members:", ""] if kind in ("class", "exception") else [""]
         holder = nodes.section()
         holder.document = self.state.document
         self.state.nested_parse(StringList(lines, source=str(path)), 0, holder)

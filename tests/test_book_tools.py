@@ -35,7 +35,8 @@ def root(tmp_path, monkeypatch):
     (tmp_path / "book/pages").mkdir(parents=True)
     (tmp_path / "tools").mkdir()
     shutil.copy(ROOT / "conftest.py", tmp_path)
-    shutil.copy(ROOT / "tools/nbval_masks.cfg", tmp_path / "tools")
+    for name in ("nbval_masks.cfg", "book.py"):
+        shutil.copy(ROOT / "tools" / name, tmp_path / "tools")
     (tmp_path / "_config.yml").write_text(f"repository:\n  url: {URL}\n")
     (tmp_path / "pyproject.toml").write_text(
         f'[project.urls]\nRepository = "{URL}"\n\n[tool.pytest.ini_options]\n'
@@ -382,6 +383,20 @@ def test_bare_nbval_masks_measured_values_only(executed, folder, target):
     edit_stored(executed, '"b\\n"', '"c\\n"')
     failed = run_pytest(executed, folder, target)
     assert failed.returncode == 1 and "1 failed, 2 passed" in failed.stdout, failed.stdout
+
+
+@pytest.mark.slow
+def test_solutions_run_after_the_cells_of_their_notebook(root):
+    solution = "\n<details>\n<summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>\n"
+    page = markdown("x = 1") + solution.format("assert x == 1\ny = 2")
+    (root / "book/01_try.md").write_text(page + solution.format("assert y == 2"))
+    book.main(["execute"], root)
+    passed = run_pytest(root)
+    assert passed.returncode == 0 and "4 passed" in passed.stdout, passed.stdout
+    (root / "book/01_try.md").write_text(page + solution.format("assert y == 3"))
+    book.sync(root)
+    failed = run_pytest(root)
+    assert "1 failed, 3 passed" in failed.stdout and "Cell 3" in failed.stdout, failed.stdout
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ def test_sentence(capsys):
     claim("error of d = 2 over d = 8", torch.tensor(2.3456), above=1.5)
     claim("angle in degrees", 0.00012, above=0, below=0.5)
     assert capsys.readouterr().out.splitlines() == [
-        "✓ error of d = 2 over d = 8: ⟨2.35⟩, above 1.5",
+        "✓ error of d = 2 over d = 8: ⟨2.346⟩, above 1.5",
         "✓ angle in degrees: ⟨0.00012⟩, above 0 and below 0.5",
     ]
 

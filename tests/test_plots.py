@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vae_core import Autoencoder, fit
-from vae_core.plots import scatter_codes, show_grids, show_rows, tile
+from vae_core.plots import scatter_codes, show_grids, show_rows, spread_apart, tile
 
 matplotlib.use("Agg")
 
@@ -56,6 +56,14 @@ def test_rows_are_named_in_their_order():
         show_rows({"a": numbered(3), "b": numbered(2)})
 
 
+def test_spread_apart_moves_only_what_is_too_near():
+    points = np.array([[0.0, 0.0], [0.0, 0.0], [0.5, 0.0], [9.0, 9.0]])
+    places = spread_apart(points, distance=1.0)
+    gaps = [np.linalg.norm(places[i] - places[j]) for i in range(4) for j in range(i)]
+    assert min(gaps) > 0.99 and np.allclose(places[3], [9, 9], atol=1e-4)
+    assert np.abs(places - points).max() < 1.2
+
+
 def test_scatter_puts_each_digit_at_the_median_of_its_codes():
     from matplotlib.figure import Figure
 
@@ -63,9 +71,10 @@ def test_scatter_puts_each_digit_at_the_median_of_its_codes():
     codes = torch.stack([labels * 1.0, -labels * 2.0], dim=1)
     ax = Figure().subplots()
     scatter_codes(ax, codes, labels)
-    assert {t.get_text(): t.get_position() for t in ax.texts} == {
-        str(d): (d, -2.0 * d) for d in range(10)
-    }
+    places = {text.get_text(): text.get_position() for text in ax.texts}
+    assert list(places) == [str(digit) for digit in range(10)]
+    for digit in range(10):
+        np.testing.assert_allclose(places[str(digit)], (digit, -2 * digit), atol=1e-4)
     with pytest.raises(ValueError, match=r"codes: expected shape \[N, 2\]"):
         scatter_codes(ax, torch.zeros(3, 3), labels[:3])
 

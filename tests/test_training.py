@@ -205,4 +205,5 @@ def test_cpu_and_gpu_agree():
         model = Autoencoder(2)
         history = fit(model, some_images(), steps=20, batch_size=20, device=device)
         losses[device] = history.train["squared error"]
+        assert next(model.parameters()).device.type == "cpu"  # back where it was
     np.testing.assert_allclose(losses["cpu"], losses["cuda"], rtol=1e-3)

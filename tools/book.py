@@ -23,6 +23,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import yaml
+from markdown_it import MarkdownIt
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
@@ -262,10 +263,10 @@ def in_words(seconds: float | None) -> str:
 # ---------------------------------------------------------------------------------- execute
 
 
-def environment(data: str = DATA) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """What a notebook's kernel runs in: everything that could change its outputs is fixed."""
     env = os.environ | {
-        "VAE_CORE_DATA": data,
+        "VAE_CORE_DATA": DATA,
         "VAE_CORE_SEED": str(SEED),
         "VAE_CORE_PROGRESS": "0",
         "OMP_NUM_THREADS": str(THREADS),
@@ -293,7 +294,7 @@ def refuse_without_mnist() -> None:
         )
 
 
-def run(nb: NotebookNode, folder: Path, data: str = DATA) -> NotebookNode:
+def run(nb: NotebookNode, folder: Path) -> NotebookNode:
     """A copy of the notebook, executed in its folder; no cell failed, and it had this data."""
     nb = deepcopy(nb)
     nb.cells.append(nbformat.v4.new_code_cell(PROBE))
@@ -307,15 +308,15 @@ def run(nb: NotebookNode, folder: Path, data: str = DATA) -> NotebookNode:
         resources={"metadata": {"path": str(folder)}},
     )
     try:
-        client.execute(env=environment(data))
+        client.execute(env=environment())
     except CellExecutionError as error:
         number = [bool(errors(cell)) for cell in code_cells(nb)].index(True) + 1
         raise Refused(f"code cell {number} failed\n{error}") from None
     except DeadKernelError as error:
         raise Refused(f"the kernel died: {error}") from None
     given = "".join(output.get("text", "") for output in nb.cells.pop().outputs).strip()
-    if given != data:
-        raise Refused(f"data: expected {data!r} at the end of the notebook, got {given!r}")
+    if given != DATA:
+        raise Refused(f"data: expected {DATA!r} at the end of the notebook, got {given!r}")
     for cell in code_cells(nb):
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET, None)  # its model's id is new at every run
@@ -447,6 +448,22 @@ def unit(number: str) -> float:
     """One unit of the last printed digit: 0.01 for 1.25, 100 for 1.2e3."""
     mantissa, _, exponent = number.lower().partition("e")
     return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+
+
+# ---------------------------------------------------------------------------------- solutions
+
+
+def solutions(nb: NotebookNode) -> list[list[str]]:
+    """The Python code of each folded solution (each <details> that has some)."""
+    found, inside = [], False
+    for cell in nb.cells:
+        for token in MarkdownIt().parse(cell.source) if cell.cell_type == "markdown" else []:
+            if token.type == "html_block" and "details>" in token.content:
+                inside = "</details>" not in token.content
+                found += [[]] if inside else []
+            elif inside and token.type == "fence" and token.info == "python":
+                found[-1].append(token.content)
+    return [fences for fences in found if fences]
 
 
 # ---------------------------------------------------------------------------------- check

@@ -41,7 +41,7 @@ def claim(
         bounds.append(f"above {above:g}")
     if below is not None:
         bounds.append(f"below {below:g}")
-    sentence = f"{quantity}: ⟨{number:.3g}⟩, {' and '.join(bounds)}"
+    sentence = f"{quantity}: ⟨{number:.4g}⟩, {' and '.join(bounds)}"
     holds = (
         not math.isnan(number)
         and (above is None or number > above)

@@ -41,12 +41,12 @@ def pca(images: Tensor) -> PCA:
 
     Shapes: ``images`` as ``as_pixels`` takes them, at least two of them.
     """
-    x = as_pixels(images, n_pixels=images[0].numel(), dtype=torch.float64)
-    if len(x) < 2:
-        raise ValueError(f"images: expected at least 2 images, got {len(x)}")
-    mean = x.mean(dim=0)
+    if len(images) < 2:
+        raise ValueError(f"images: expected at least 2 images, got {len(images)}")
+    pixels = as_pixels(images.cpu(), n_pixels=images[0].numel(), dtype=torch.float64)
+    mean = pixels.mean(dim=0)
     # Division by N, not N − 1: the training loss is a mean over N images too.
-    covariance = (x - mean).T @ (x - mean) / len(x)
+    covariance = (pixels - mean).T @ (pixels - mean) / len(pixels)
     variances, components = torch.linalg.eigh(covariance)  # ascending
     return PCA(mean, components.flip(dims=[1]), variances.flip(dims=[0]).clamp(min=0))
 

@@ -65,7 +65,8 @@ class Autoencoder(nn.Module):
         Raises: TypeError or ValueError where ``x`` isn't images, as in ``as_pixels``.
         """
         weights = next(self.parameters())
-        return self.encoder(as_pixels(x, n_pixels=self.n_pixels, dtype=weights.dtype, name="x"))
+        pixels = as_pixels(x, n_pixels=self.n_pixels, dtype=weights.dtype, name="x")
+        return self.encoder(pixels.to(weights.device))
 
     def decode(self, z: Tensor) -> Tensor:
         """The images g(z) that the codes stand for, as pixel values.
@@ -80,7 +81,7 @@ class Autoencoder(nn.Module):
             raise ValueError(f"z: expected shape [B, {self.latent_dim}], got {describe(z)}")
         if not torch.isfinite(z).all():
             raise ValueError("z: expected finite values, got NaN or infinity")
-        return self.decoder(z)
+        return self.decoder(z.to(next(self.parameters()).device))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """What is left of the images after the code: g(e(x)).

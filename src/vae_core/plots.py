@@ -25,6 +25,7 @@ __all__ = [
     "show_grids",
     "show_ink",
     "show_rows",
+    "spread_apart",
     "tile",
     "use_book_style",
 ]
@@ -35,7 +36,8 @@ DIGIT_COLOURS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
     "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777",
 )  # fmt: skip
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+LABEL_SIZE = 0.055  # of a digit in a scatter plot, as a fraction of the width of all codes
 
 
 def use_book_style() -> None:
@@ -46,7 +48,7 @@ def use_book_style() -> None:
     mpl.rcParams.update(
         {
             "figure.facecolor": "white",
-            "font.size": 10,
+            "font.size": 11,
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00"]),
@@ -99,7 +101,7 @@ def show_rows(rows: Mapping[str, Tensor]) -> Figure:
         raise ValueError(f"rows: expected the same number of images in each row, got {lengths}")
     n = next(iter(lengths.values()))
     figure, axes = plt.subplots(
-        len(rows), 1, figsize=(7.5, 0.3 + len(rows) * 6.0 / n), squeeze=False, layout="constrained"
+        len(rows), 1, figsize=(6.5, 0.3 + len(rows) * 6.0 / n), squeeze=False, layout="constrained"
     )
     for ax, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
         show_ink(ax, tile(images, columns=n))
@@ -116,9 +118,9 @@ def show_grids(grids: Mapping[str, Tensor], *, columns: int = 8) -> Figure:
 
     arrays = {name: tile(images, columns) for name, images in grids.items()}
     height = max(array.shape[0] / array.shape[1] for array in arrays.values())
-    width = 7.5 / len(arrays)
+    width = 6.5 / len(arrays)
     figure, axes = plt.subplots(
-        1, len(arrays), figsize=(7.5, width * height + 0.35), squeeze=False, layout="constrained"
+        1, len(arrays), figsize=(6.5, width * height + 0.35), squeeze=False, layout="constrained"
     )
     for ax, (name, array) in zip(axes[0], arrays.items(), strict=True):
         show_ink(ax, array)
@@ -127,7 +129,7 @@ def show_grids(grids: Mapping[str, Tensor], *, columns: int = 8) -> Figure:
 
 
 def scatter_codes(ax: Axes, codes: Tensor, labels: Tensor) -> None:
-    """Points of a two-dimensional code, coloured by digit, each digit written at its median.
+    """Points of a two-dimensional code, coloured by digit, each digit written near its median.
 
     Shapes: ``codes`` ``[N, 2]``, ``labels`` ``[N]`` with values 0 to 9.
     """
@@ -137,14 +139,34 @@ def scatter_codes(ax: Axes, codes: Tensor, labels: Tensor) -> None:
     for digit in range(10):
         points = codes[labels == digit]
         ax.scatter(*points.T, s=3, alpha=0.5, linewidths=0, color=DIGIT_COLOURS[digit])
-    for digit in range(10):
-        if (labels == digit).any():
-            x, y = codes[labels == digit].median(dim=0).values.tolist()
-            ax.text(x, y, str(digit), ha="center", va="center", fontweight="bold",
-                    bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "alpha": 0.85,
-                          "ec": DIGIT_COLOURS[digit]})  # fmt: skip
+    present = [digit for digit in range(10) if (labels == digit).any()]
+    medians = torch.stack([codes[labels == d].median(dim=0).values for d in present])
+    places = spread_apart(
+        medians.numpy(), LABEL_SIZE * float((codes.amax(0) - codes.amin(0)).max())
+    )
+    for digit, (x, y) in zip(present, places, strict=True):
+        ax.text(x, y, str(digit), ha="center", va="center", fontweight="bold", fontsize=9,
+                bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "alpha": 0.85,
+                      "ec": DIGIT_COLOURS[digit]})  # fmt: skip
     ax.set_xlabel("$z_1$")
     ax.set_ylabel("$z_2$")
+
+
+def spread_apart(points: np.ndarray, distance: float) -> np.ndarray:
+    """Move points as little as needed until no two are nearer than ``distance``.
+
+    Shapes: ``points`` ``[n, 2]``; the result ``[n, 2]``.
+    """
+    places = points.astype(float)
+    places += 1e-6 * distance * np.arange(len(places))[:, None]  # equal points need a direction
+    for _ in range(200):
+        apart = places[:, None] - places[None]  # (n, n, 2)
+        lengths = np.linalg.norm(apart, axis=2) + np.eye(len(places)) * distance
+        push = np.clip(distance - lengths, 0, None) / 2
+        if not push.any():
+            break
+        places += ((push / lengths)[:, :, None] * apart).sum(axis=1)
+    return places
 
 
 def plot_history(history: History) -> Figure:
@@ -153,7 +175,7 @@ def plot_history(history: History) -> Figure:
 
     terms = list(history.train)
     figure, axes = plt.subplots(
-        1, len(terms), figsize=(min(7.5, 4.5 * len(terms)), 2.8), squeeze=False,
+        1, len(terms), figsize=(min(6.5, 4.5 * len(terms)), 2.8), squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for ax, term in zip(axes[0], terms, strict=True):

@@ -144,7 +144,7 @@ def mean_terms(model: Trainable, images: Tensor, *, batch_size: int = 1000) -> d
                 chunk.to(parameter.device), n_pixels=model.n_pixels, dtype=parameter.dtype
             )
             for term, values in model.loss_terms(x).items():
-                sums[term] = sums.get(term, 0.0) + values.double().sum().item()
+                sums[term] = sums.get(term, 0.0) + values.cpu().double().sum().item()
     model.train(was_training)
     return {term: total / len(images) for term, total in sums.items()}
 
@@ -162,7 +162,9 @@ def fit(
 ) -> History:
     """Train ``model`` for ``steps`` optimisation steps with Adam, and return what was seen.
 
-    The images stay on the device for the whole run. An epoch is one pass over them in a new
+    The training happens on ``device`` (``pick_device()`` if none is given: a GPU where there is
+    one), and the model comes back to the device it was on. The images stay on the device for the
+    whole run. An epoch is one pass over them in a new
     random order, given by ``seed`` (``default_seed()`` if none is given) whatever else draws random
     numbers. Every batch has exactly ``batch_size`` images: those left over at the end of an epoch
     wait for the next shuffle, so the mean over a batch is always over the same number.
@@ -188,6 +190,7 @@ def fit(
             f"batch_size: expected at most the number of images, {len(images)}, got {batch_size}"
         )
 
+    home = next(model.parameters()).device
     model.to(chosen).train()
     images = images.to(chosen)
     dtype = next(model.parameters()).dtype
@@ -227,6 +230,7 @@ def fit(
         history.interrupted = True
     finally:
         bar.close()
+        model.to(home)
 
     history.train = {term: values[:done].cpu().numpy() for term, values in record.items()}
     _say_where_it_ended(history, steps)

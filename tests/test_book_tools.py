@@ -1,5 +1,6 @@
 """The book's tools on little books of their own, in a temporary folder."""
 
+import base64
 import json
 import os
 import shutil
@@ -344,6 +345,11 @@ def test_text_outside_the_brackets_must_be_equal():
     assert book.compare("a ⟨1.0⟩\nb 2\n", "a ⟨1.0⟩\nb 3\n") == [("b 2", "b 3")]
     assert book.compare("a ⟨1.0⟩ ⟨x⟩", "a ⟨2.0⟩ ⟨y⟩") == [("⟨1.0⟩", "⟨2.0⟩"), ("⟨x⟩", "⟨y⟩")]
     assert book.compare("a\n", "a\nb\n") == [("a\n", "a\nb\n")]
+    # A value claimed to lie below a bound is compared on the bound's scale; no other value is.
+    assert book.compare("⟨1e-07⟩, below 1e-05", "⟨9e-07⟩, below 1e-05") == []
+    assert book.compare("⟨1e-7⟩, above 0 and below 1e-5", "⟨9e-7⟩, above 0 and below 1e-5") == []
+    assert book.compare("⟨1e-07⟩, below 1e-05", "⟨2e-06⟩, below 1e-05") != []
+    assert book.compare("⟨1e-07⟩, above 1e-08", "⟨9e-07⟩, above 1e-08") != []
 
 
 def test_reproduce_finds_a_value_that_moved_and_lets_pass_one_that_did_not(executed, capsys):
@@ -417,3 +423,16 @@ def test_the_tests_run_without_nbval(root):
     env = {k: v for k, v in os.environ.items() if not k.startswith("VAE_CORE")}
     got = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
     assert got.returncode == 0, got.stdout + got.stderr
+
+
+def test_the_cover_is_the_output_of_the_tagged_cell(executed):
+    picture = base64.b64encode(b"a picture").decode()
+    notebook = book.read_notebook(executed / "book/01_try.ipynb")
+    cell = book.code_cells(notebook)[-1]
+    cell.metadata["tags"] = ["cover"]
+    cell.outputs = [book.nbformat.v4.new_output("display_data", {"image/png": picture})]
+    (executed / "book/01_try.ipynb").write_text(book.as_text(notebook))
+    assert book.cover(executed) == b"a picture"
+    assert any("cover.png" in message for message in book.check_cover(executed))
+    book.write(executed / book.COVER, book.cover(executed))
+    assert book.check_cover(executed) == []

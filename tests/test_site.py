@@ -345,6 +345,17 @@ def images_have_words(visit: Visit) -> list[str]:
     return problems
 
 
+def images_keep_their_shape(visit: Visit) -> list[str]:
+    """No picture is stretched: digits on a phone are as tall as they are on paper."""
+    return visit.page.evaluate(
+        """() => [...document.querySelectorAll("article img")]
+          .filter(i => i.naturalHeight && i.clientHeight && Math.abs(Math.log(
+            i.clientWidth / i.clientHeight * i.naturalHeight / i.naturalWidth)) > 0.05)
+          .map(i => `stretched: ${i.getAttribute("src")} ${i.naturalWidth} x ${i.naturalHeight} `
+            + `shown as ${i.clientWidth} x ${i.clientHeight}`)"""
+    )
+
+
 def figures_fit_the_mode(visit: Visit) -> list[str]:
     """Figures drawn on white are turned over in the dark, and only there."""
     found = visit.page.evaluate(
@@ -424,6 +435,7 @@ CHECKS: dict[str, Check] = {
         no_clipped_equation,
         no_page_scroll,
         images_have_words,
+        images_keep_their_shape,
         figures_fit_the_mode,
         colours_follow_the_mode,
         notebook_links,
@@ -757,6 +769,11 @@ PLANTED: dict[str, dict[str, str]] = {
         "file name": image("../_images/a picture of nine.png"),
         "hash": image("a picture 0123456789abcdef0123456789"),
         "image gone": f"<img alt='{OK_ALT}' src='gone.png'>",
+    },
+    "images_keep_their_shape": {
+        "stretched": image(OK_ALT).replace(
+            "<img", "<img style='width: 90px; height: 9px !important'"
+        ),
     },
     "figures_fit_the_mode": {
         "not inverted": "<style>img{filter: none !important}</style>" + image(OK_ALT),

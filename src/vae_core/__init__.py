@@ -6,6 +6,7 @@ a mean over images is the training loop, ``fit``.
 
 from vae_core.claims import ClaimFailed, claim
 from vae_core.data import ImageData, Split, load
+from vae_core.devices import pick_device
 from vae_core.frechet import (
     DigitClassifier,
     SampleRuler,
@@ -23,7 +24,6 @@ from vae_core.training import (
     default_seed,
     fit,
     mean_terms,
-    pick_device,
     seed_everything,
 )
 

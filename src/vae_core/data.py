@@ -28,6 +28,9 @@ import torch
 from torch import Tensor
 
 from vae_core import strokes
+from vae_core.devices import pick_device
+
+__all__ = ["NAMES", "DataError", "DataFolderError", "ImageData", "Split", "data_dir", "load"]
 
 NAMES = ("mnist", "fashion_mnist", "kmnist", "strokes")
 
@@ -123,7 +126,7 @@ class ImageData:
 def load(
     name: str | None = None, *, device: str | torch.device = "cpu", quiet: bool = False
 ) -> ImageData:
-    """Loads a data set of grey 28 × 28 images, and prints one line that says which.
+    """Load a data set of grey 28 × 28 images, and prints one line that says which.
 
     `name`, else the environment variable VAE_CORE_DATA, is one of `NAMES`. With neither it is
     MNIST if that is on disk or can be fetched promptly, else strokes; the line then says why, and
@@ -141,7 +144,7 @@ def load(
         asked_by, wanted = "VAE_CORE_DATA", os.environ.get("VAE_CORE_DATA") or None
     if wanted is not None:
         _check_name(asked_by, wanted)
-    device = _check_device(device)
+    device = pick_device(device)
 
     note = ""
     if wanted is not None:
@@ -183,20 +186,6 @@ def _check_name(asked_by: str, name: object) -> None:
         raise TypeError(f"{asked_by}: expected one of {', '.join(NAMES)}, got {name!r}")
     if name not in NAMES:
         raise ValueError(f"{asked_by}: expected one of {', '.join(NAMES)}, got {name!r}")
-
-
-def _check_device(device: object) -> torch.device:
-    if not isinstance(device, (str, torch.device)):
-        raise TypeError(f"device: expected a name or a torch.device, got {device!r}")
-    try:
-        device = torch.device(device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device: expected one that is here, got {str(device)!r}: {reason}"
-        ) from error
-    return device
 
 
 def _strokes() -> ImageData:

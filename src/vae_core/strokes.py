@@ -18,6 +18,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = [
+    "FACTORS",
+    "N_STYLES",
+    "SHA256",
+    "Factor",
+    "dataset",
+    "describe",
+    "draw",
+    "render",
+    "sha256",
+]
+
 SIZE = 28  # pixels
 N_TRAIN, N_TEST = 20_000, 4_000
 SEED_TRAIN, SEED_TEST = 0, 1

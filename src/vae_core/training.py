@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vae_core._checks import positive_float, positive_int
+from vae_core.devices import pick_device
 from vae_core.pixels import as_pixels, to_unit_interval
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ __all__ = [
     "default_seed",
     "fit",
     "mean_terms",
-    "pick_device",
     "seed_everything",
 ]
 
@@ -68,31 +68,6 @@ def seed_everything(seed: int | None = None) -> int:
     np.random.seed(seed)
     torch.manual_seed(seed)
     return seed
-
-
-def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device to compute on: the one asked for, else CUDA, else Apple's MPS, else the CPU.
-
-    Raises: ValueError when the name is no device of PyTorch's, or that device isn't there.
-    """
-    if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device: expected 'cpu', 'cuda' or 'mps', got {device!r}") from error
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if chosen.type not in there:
-        raise ValueError(f"device: expected 'cpu', 'cuda' or 'mps', got {device!r}")
-    if not there[chosen.type]:
-        raise ValueError(f"device: {device!r} was asked for, but this machine has no such device")
-    return chosen
 
 
 @dataclass

@@ -4,7 +4,7 @@
   const reach = () => {
     for (const box of document.querySelectorAll(
       ".equation, .pst-scrollable-table-container, .cell_output .output, dt.sig, pre")) {
-      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
   };

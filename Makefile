@@ -14,7 +14,7 @@ SOURCES := _config.yml _toc.yml index.md \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test execute reproduce sync address bench lint clean
+.PHONY: help book test execute reproduce claims sync address bench lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -32,6 +32,9 @@ execute: $(FULL) ## run the notebooks on MNIST and store the outputs (CHAPTER=01
 
 reproduce: $(FULL) ## run the notebooks on MNIST and compare with the stored outputs
 	$(BIN)/python tools/book.py reproduce $(CHAPTER)
+
+claims: $(FULL) ## try every claim with five seeds on two data sets, and store the ranges
+	$(BIN)/python tools/book.py claims $(CHAPTER)
 
 sync: $(SITE) ## .md to .ipynb, and run times and the repository's address to their places
 	$(BIN)/python tools/book.py sync

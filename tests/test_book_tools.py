@@ -436,3 +436,41 @@ def test_the_cover_is_the_output_of_the_tagged_cell(executed):
     assert any("cover.png" in message for message in book.check_cover(executed))
     book.write(executed / book.COVER, book.cover(executed))
     assert book.check_cover(executed) == []
+
+
+# ------------------------------------------------------------------------------------ claims
+
+
+def test_claims_are_tried_on_both_data_sets_and_their_ranges_stored(executed, monkeypatch, capsys):
+    monkeypatch.setattr(book, "CLAIM_SEEDS", range(2))
+    monkeypatch.setattr(book, "PROBE", "import os; print(os.environ['VAE_CORE_DATA'])")
+    page = executed / "book/pages/claims.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("# Claims\n\n<!-- claims --><!-- /claims -->\n")
+    code = (
+        "import os\nfrom vae_core import claim\n"
+        "x = int(os.environ['VAE_CORE_SEED']) + 10 * (os.environ['VAE_CORE_DATA'] == 'strokes')\n"
+        "claim('seed and data', x, above=-1)"
+    )
+    md = executed / "book/01_try.md"
+    md.write_text(md.read_text() + f"\n```{{code-cell}} ipython3\n{code}\n```\n")
+    assert book.main(["execute"], executed) == 0
+    assert book.check_claims(executed) == [
+        "01_try: its claims aren't those of claims.json (run `make claims`)"
+    ]
+    assert book.main(["claims"], executed) == 0
+    assert json.loads((executed / "book/claims.json").read_text())["01_try"] == [
+        {"claim": "seed and data", "bound": "above -1", "mnist": [0, 1], "strokes": [10, 11]}
+    ]
+    assert "| seed and data | above -1 | 0 to 1 | 10 to 11 |" in page.read_text()
+    assert book.check_claims(executed) == []
+    edit_stored(executed, "seed and data: ⟨0⟩", "seed and data: ⟨5⟩")
+    assert book.check_claims(executed) == ["01_try: seed and data: 5 isn't from 0 to 1"]
+    capsys.readouterr()
+
+    before = everything(executed)
+    md.write_text(md.read_text().replace("above=-1", "below=10"))
+    assert book.main(["claims"], executed) == 1
+    assert "nothing stored, for on strokes with seed 0 code cell" in capsys.readouterr().out
+    md.write_text(md.read_text().replace("below=10", "above=-1"))
+    assert everything(executed) == before

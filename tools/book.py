@@ -31,6 +31,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA, SEED, THREADS = "mnist", 0, 2
+CLAIM_DATA, CLAIM_SEEDS = ("mnist", "strokes"), range(5)  # where each claim must hold
 # Says what load() gives. It runs before a notebook (would it get MNIST?) and after (did it?).
 PROBE = "from vae_core.data import load; print(load(quiet=True).name)"
 # Files, besides the notebooks, that may name the repository, and those that must.
@@ -38,6 +39,8 @@ MAY_NAME = ["*.md", "*.cff", "pyproject.toml", "_config.yml", "book/**/*.md", "s
 MUST_NAME = ["README.md", "CITATION.cff", "pyproject.toml"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TIME = re.compile(r"(?<=<!-- time -->).*?(?=<!-- /time -->)", re.DOTALL)
+CLAIMS = re.compile(r"(?<=<!-- claims -->).*?(?=<!-- /claims -->)", re.DOTALL)
+CLAIM = re.compile(r"^✓ (?P<claim>.*): ⟨(?P<value>[^⟩]*)⟩, (?P<bound>.*)$", re.MULTILINE)
 MEASURED = re.compile(r"⟨([^⟩]*)⟩")
 NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 BELOW = re.compile(r", (?:above \S+ and )?below (\S+)")
@@ -171,6 +174,9 @@ def synced(root: Path) -> dict[Path, str]:
     table = root / "book/pages/run_times.md"
     if table in texts:
         texts[table] = TIME.sub("\n\n" + "\n".join(rows) + "\n\n", texts[table])
+    table = root / "book/pages/claims.md"
+    if table in texts:
+        texts[table] = CLAIMS.sub("\n\n" + claims_in_words(root) + "\n\n", texts[table])
     return texts
 
 
@@ -284,11 +290,11 @@ def in_words(seconds: float | None) -> str:
 # ---------------------------------------------------------------------------------- execute
 
 
-def environment() -> dict[str, str]:
+def environment(data: str = DATA, seed: int = SEED) -> dict[str, str]:
     """What a notebook's kernel runs in: everything that could change its outputs is fixed."""
     env = os.environ | {
-        "VAE_CORE_DATA": DATA,
-        "VAE_CORE_SEED": str(SEED),
+        "VAE_CORE_DATA": data,
+        "VAE_CORE_SEED": str(seed),
         "VAE_CORE_PROGRESS": "0",
         "OMP_NUM_THREADS": str(THREADS),
         "MKL_NUM_THREADS": str(THREADS),
@@ -315,7 +321,7 @@ def refuse_without_mnist() -> None:
         )
 
 
-def run(nb: NotebookNode, folder: Path) -> NotebookNode:
+def run(nb: NotebookNode, folder: Path, data: str = DATA, seed: int = SEED) -> NotebookNode:
     """A copy of the notebook, executed in its folder; no cell failed, and it had this data."""
     nb = deepcopy(nb)
     nb.cells.append(nbformat.v4.new_code_cell(PROBE))
@@ -326,18 +332,19 @@ def run(nb: NotebookNode, folder: Path) -> NotebookNode:
         record_timing=False,
         store_widget_state=False,
         coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],  # no warning about the transport at each start
         resources={"metadata": {"path": str(folder)}},
     )
     try:
-        client.execute(env=environment())
+        client.execute(env=environment(data, seed))
     except CellExecutionError as error:
         number = [bool(errors(cell)) for cell in code_cells(nb)].index(True) + 1
         raise Refused(f"code cell {number} failed\n{error}") from None
     except DeadKernelError as error:
         raise Refused(f"the kernel died: {error}") from None
     given = "".join(output.get("text", "") for output in nb.cells.pop().outputs).strip()
-    if given != DATA:
-        raise Refused(f"data: expected {DATA!r} at the end of the notebook, got {given!r}")
+    if given != data:
+        raise Refused(f"data: expected {data!r} at the end of the notebook, got {given!r}")
     for cell in code_cells(nb):
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET, None)  # its model's id is new at every run
@@ -481,6 +488,68 @@ def unit(number: str) -> float:
     return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
 
 
+# ---------------------------------------------------------------------------------- claims
+
+
+def claims_of(nb: NotebookNode) -> list[tuple[str, str, float]]:
+    """Every claim that a notebook's outputs state: what, its bound, and the measured value."""
+    texts = (text for cell in code_cells(nb) for _, text in texts_of(cell))
+    return [
+        (found["claim"], found["bound"], float(found["value"]))
+        for text in texts
+        for found in CLAIM.finditer(text)
+    ]
+
+
+def read_claims(root: Path) -> dict[str, list[dict]]:
+    path = root / "book/claims.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def try_claims(root: Path, chapter: str | None) -> int:
+    """Run notebooks with every seed on every data set of the claims; store the ranges measured."""
+    refuse_without_mnist()
+    stored, failed = read_claims(root), 0
+    for page in pages(root, chapter):
+        nb = nbformat.reads(synced(root)[page.ipynb], as_version=4)
+        if not any("claim(" in cell.source for cell in code_cells(nb)):
+            continue
+        values = defaultdict(lambda: defaultdict(list))
+        try:
+            for data in CLAIM_DATA:
+                for seed in CLAIM_SEEDS:
+                    print(f"{page.name}: {data}, seed {seed}", flush=True)
+                    for claim, limits, value in claims_of(run(nb, page.md.parent, data, seed)):
+                        values[claim, limits][data].append(value)
+        except Refused as error:
+            print(f"{page.name}: nothing stored, for on {data} with seed {seed} {error}")
+            failed += 1
+            continue
+        stored[page.name] = [
+            {"claim": claim, "bound": limits}
+            | {data: [min(of[data]), max(of[data])] for data in CLAIM_DATA}
+            for (claim, limits), of in values.items()
+        ]
+        write(root / "book/claims.json", json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+        sync(root, only={root / "book/pages/claims.md"})
+    return failed
+
+
+def claims_in_words(root: Path) -> str:
+    """The tables of the page of claims."""
+    stored, lines = read_claims(root), []
+    for page in pages(root):
+        if page.name in stored:
+            title = re.search(r"^# (.*)$", page.md.read_text(encoding="utf-8"), re.MULTILINE)
+            lines += [f"## {title[1]}", "", "| claim | bound | on MNIST | on StrokeDigits |"]
+            lines += ["| --- | --- | --- | --- |"]
+            for row in stored[page.name]:
+                ranges = [" to ".join(f"{end:.4g}" for end in row[data]) for data in CLAIM_DATA]
+                lines.append(f"| {row['claim']} | {row['bound']} | {' | '.join(ranges)} |")
+            lines.append("")
+    return "\n".join(lines).strip()
+
+
 # ---------------------------------------------------------------------------------- solutions
 
 
@@ -612,6 +681,24 @@ def check_cover(root: Path) -> list[str]:
     return []
 
 
+def check_claims(root: Path) -> list[str]:
+    """Every claim of the stored outputs has been tried, and its stored value is in the range."""
+    wrong, stored = [], read_claims(root)
+    for page, nb in notebooks(root):
+        now = claims_of(nb)
+        rows = stored.get(page.name, [])
+        if [(claim, limits) for claim, limits, _ in now] != [
+            (r["claim"], r["bound"]) for r in rows
+        ]:
+            wrong.append(f"{page.name}: its claims aren't those of claims.json (run `make claims`)")
+            continue
+        for (claim, _, value), row in zip(now, rows, strict=True):
+            low, high = row[DATA]
+            if not (low <= value <= high or agree(str(low), str(value))):
+                wrong.append(f"{page.name}: {claim}: {value:g} isn't from {low:g} to {high:g}")
+    return wrong
+
+
 CHECKS: list[Callable[[Path], list[str]]] = [
     check_pairs,
     check_stamps,
@@ -621,6 +708,7 @@ CHECKS: list[Callable[[Path], list[str]]] = [
     check_addresses,
     check_run_times,
     check_cover,
+    check_claims,
 ]
 
 
@@ -639,6 +727,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     for name, text in (
         ("execute", "run on MNIST and store the outputs"),
         ("reproduce", "run on MNIST and compare with the stored outputs"),
+        ("claims", "run with five seeds on MNIST and StrokeDigits; store the claims' ranges"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("chapter", nargs="?", help="a page's number or name (default: all)")
@@ -656,7 +745,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
             wrong = [message for check in CHECKS for message in check(root)]
             print("\n".join(wrong) or f"{len(pages(root))} notebooks, nothing wrong")
             return 1 if wrong else 0
-        work = execute if args.command == "execute" else reproduce
+        work = {"execute": execute, "reproduce": reproduce, "claims": try_claims}[args.command]
         return 1 if work(root, args.chapter) else 0
     except Refused as error:
         print(f"book.py {args.command}: {error}", file=sys.stderr)

@@ -143,6 +143,20 @@ def test_nan_stops_with_term_and_step():
         fit(Diverging(), some_images(), steps=10, batch_size=10)
 
 
+def test_nan_is_not_kept_by_ctrl_c():
+    class DivergesAndIsInterrupted(OneNumber):
+        calls = 0
+
+        def loss_terms(self, x):
+            self.calls += 1
+            if self.calls == 9:
+                raise KeyboardInterrupt
+            return {"error": super().loss_terms(x)["error"] * (torch.nan if self.calls > 5 else 1)}
+
+    with pytest.raises(TrainingDiverged, match="'error' became nan at step 6"):
+        fit(DivergesAndIsInterrupted(), some_images(), steps=50, batch_size=10)
+
+
 def test_the_last_line_and_nothing_else(capsys):
     fit(OneNumber(), some_images(), val=some_images(3), steps=4, batch_size=10)
     out, err = capsys.readouterr()

@@ -31,6 +31,18 @@ def as_pixels(
     Raises: TypeError for what is neither a uint8 nor a float tensor; ValueError for another
     shape, for NaN or infinite values, and for values outside [0, 1].
     """
+    check_pixels(images, n_pixels=n_pixels, name=name)
+    return to_unit_interval(images, dtype or torch.get_default_dtype())
+
+
+def to_unit_interval(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """What ``as_pixels`` does to images that have passed its checks: ``[N, …]`` → ``[N, D]``."""
+    flat = images.flatten(start_dim=1).to(dtype)
+    return flat / 255 if images.dtype == torch.uint8 else flat
+
+
+def check_pixels(images: Tensor, *, n_pixels: int, name: str) -> None:
+    """The checks of ``as_pixels`` alone, without a copy of the images."""
     if not isinstance(images, Tensor):
         raise TypeError(f"{name}: expected a tensor of images, got {describe(images)}")
     pixels_per_image = math.prod(images.shape[1:])
@@ -53,10 +65,3 @@ def as_pixels(
                 f"{name}: expected float values in [0, 1], got values from {low:g} to {high:g}"
                 + (" (divide by 255?)" if low >= 0 and high <= 255 else "")
             )
-    return to_unit_interval(images, dtype or torch.get_default_dtype())
-
-
-def to_unit_interval(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """What ``as_pixels`` does to images that have passed its checks: ``[N, …]`` → ``[N, D]``."""
-    flat = images.flatten(start_dim=1).to(dtype)
-    return flat / 255 if images.dtype == torch.uint8 else flat

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vae_core._checks import positive_float, positive_int
 from vae_core.devices import pick_device
-from vae_core.pixels import as_pixels, to_unit_interval
+from vae_core.pixels import as_pixels, check_pixels, to_unit_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,11 +138,11 @@ def fit(
     """Train ``model`` for ``steps`` optimisation steps with Adam, and return what was seen.
 
     The training happens on ``device`` (``pick_device()`` if none is given: a GPU where there is
-    one), and the model comes back to the device it was on. The images stay on the device for the
-    whole run. An epoch is one pass over them in a new
-    random order, given by ``seed`` (``default_seed()`` if none is given) whatever else draws random
-    numbers. Every batch has exactly ``batch_size`` images: those left over at the end of an epoch
-    wait for the next shuffle, so the mean over a batch is always over the same number.
+    one), and the model comes back to the device it was on. The images stay there for the whole
+    run. An epoch is one pass over them in a new random order, given by ``seed``
+    (``default_seed()`` if none is given) whatever else draws random numbers. Every batch has
+    exactly ``batch_size`` images: those left over at the end of an epoch wait for the next
+    shuffle, so the mean over a batch is always over the same number.
 
     Ctrl-C stops the training and keeps what was reached (``History.interrupted`` tells).
 
@@ -155,9 +155,10 @@ def fit(
     batch_size = positive_int(batch_size, "batch_size")
     lr = positive_float(lr, "lr")
     chosen = pick_device(device)
-    as_pixels(images, n_pixels=model.n_pixels)  # checked once here, so that a step needn't
+    # Checked once here, so that a step needn't.
+    check_pixels(images, n_pixels=model.n_pixels, name="images")
     if val is not None:
-        as_pixels(val, n_pixels=model.n_pixels, name="val")
+        check_pixels(val, n_pixels=model.n_pixels, name="val")
         if len(val) == 0:
             raise ValueError("val: expected at least 1 image, got 0")
     if batch_size > len(images):
@@ -195,7 +196,7 @@ def fit(
                     record[term][done] = mean.detach()
                 done += 1
                 bar.update()
-                if done % FINITE_CHECK_EVERY == 0 or done == steps:
+                if done % FINITE_CHECK_EVERY == 0:
                     _stop_if_not_finite(record, done)
                 if val is not None and (done % validate_every == 0 or done == steps):
                     history.val_steps.append(done)
@@ -207,6 +208,8 @@ def fit(
         bar.close()
         model.to(home)
 
+    if done:
+        _stop_if_not_finite(record, done)  # also what came after the last look
     history.train = {term: values[:done].cpu().numpy() for term, values in record.items()}
     _say_where_it_ended(history, steps)
     return history

@@ -44,7 +44,10 @@ CLAIM = re.compile(r"^✓ (?P<claim>.*): ⟨(?P<value>[^⟩]*)⟩, (?P<bound>.*)
 MEASURED = re.compile(r"⟨([^⟩]*)⟩")
 NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 BELOW = re.compile(r", (?:above \S+ and )?below (\S+)")
-MACHINE = re.compile(r"/home/|/root/|/Users/|/tmp/|/var/|/work/|site-packages|[A-Z]:\\|\bat 0x")
+# A path of the machine that ran a notebook, or an address in its memory.
+MACHINE = re.compile(
+    rf"{re.escape(str(ROOT))}|/home/|/root/|/Users/|/tmp/|/var/|site-packages|[A-Z]:\\|\bat 0x"
+)
 TOLERANCE = 0.1
 COVER = "book/images/cover.png"  # the picture that README.md and index.md show
 

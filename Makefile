@@ -50,7 +50,7 @@ lint: $(FULL) ## ruff, and the state of the notebooks
 	$(BIN)/python tools/book.py check
 
 clean: ## remove what was built; the environment stays
-	rm -rf _build api .pytest_cache .ruff_cache
+	rm -rf _build .pytest_cache .ruff_cache
 
 $(HTML): $(SITE) $(SOURCES)
 	$(BIN)/jupyter-book build . --path-output . -W --keep-going

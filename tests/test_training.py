@@ -114,47 +114,50 @@ def test_training_on_float_images_is_training_on_bytes():
     np.testing.assert_allclose(*runs, rtol=1e-6)
 
 
+class Eventful(OneNumber):
+    """``OneNumber`` with something happening: ``event(call number, terms)`` gives the terms."""
+
+    def __init__(self, event):
+        super().__init__()
+        self.event, self.calls = event, 0
+
+    def loss_terms(self, x):
+        self.calls += 1
+        return self.event(self.calls, super().loss_terms(x))
+
+
+def interrupt_at(last: int, event=lambda call, terms: terms):
+    """The event, until Ctrl-C is pressed in call number ``last``."""
+
+    def happen(call, terms):
+        if call == last:
+            raise KeyboardInterrupt
+        return event(call, terms)
+
+    return happen
+
+
 def test_ctrl_c_keeps_what_was_reached(capsys):
-    class Interrupted(OneNumber):
-        calls = 0
-
-        def loss_terms(self, x):
-            self.calls += 1
-            if self.calls == 8:
-                raise KeyboardInterrupt
-            return super().loss_terms(x)
-
-    model = Interrupted()
+    model = Eventful(interrupt_at(8))
     history = fit(model, some_images(), steps=50, batch_size=10)
     assert history.interrupted and history.steps == 7 and model.w.item() != 0
     assert "stopped by hand at step 7 of 50" in capsys.readouterr().out
 
 
 def test_nan_stops_with_term_and_step():
-    class Diverging(OneNumber):
-        calls = 0
-
-        def loss_terms(self, x):
-            self.calls += 1
-            terms = super().loss_terms(x)
-            return {"fine": terms["error"], "bad": terms["error"] / (self.calls < 4)}
+    def diverge(call, terms):
+        return {"fine": terms["error"], "bad": terms["error"] / (call < 4)}
 
     with pytest.raises(TrainingDiverged, match="'bad' became inf at step 4"):
-        fit(Diverging(), some_images(), steps=10, batch_size=10)
+        fit(Eventful(diverge), some_images(), steps=10, batch_size=10)
 
 
 def test_nan_is_not_kept_by_ctrl_c():
-    class DivergesAndIsInterrupted(OneNumber):
-        calls = 0
-
-        def loss_terms(self, x):
-            self.calls += 1
-            if self.calls == 9:
-                raise KeyboardInterrupt
-            return {"error": super().loss_terms(x)["error"] * (torch.nan if self.calls > 5 else 1)}
+    def diverge(call, terms):
+        return {"error": terms["error"] * (torch.nan if call > 5 else 1)}
 
     with pytest.raises(TrainingDiverged, match="'error' became nan at step 6"):
-        fit(DivergesAndIsInterrupted(), some_images(), steps=50, batch_size=10)
+        fit(Eventful(interrupt_at(9, diverge)), some_images(), steps=50, batch_size=10)
 
 
 def test_the_last_line_and_nothing_else(capsys):

@@ -1,6 +1,6 @@
 """How good are samples? A Fréchet distance on the features of one small, fixed classifier.
 
-The idea is the FID's (Heusel et al. 2017), the ruler is our own: a network of 115,000 weights
+The idea is the FID's (Heusel et al. 2017), the ruler is our own: a network of 114,000 weights
 that ships with the package and never changes, so that every number in the book is measured
 with the same one. Distances from different rulers can't be compared, only their order and, with
 care, their ratios.
@@ -113,9 +113,9 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 class SampleRuler:
     """Measures samples against a data set's test images, and knows its own floor.
 
-    ``floor`` is what as many real training images, drawn at random, score: the distance that
-    chance alone leaves between two sets of real images. (Training against test images, because
-    the two halves of MNIST's test set were written by different groups of people.)
+    ``floor`` is what as many real training images, drawn at random, score: even two sets of real
+    images are not at distance 0. (Training against test images, because the two halves of MNIST's
+    test set were written by different groups of people.)
 
     ``n`` is the number of images that each measurement uses.
     """

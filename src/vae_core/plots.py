@@ -25,7 +25,6 @@ __all__ = [
     "show_grids",
     "show_ink",
     "show_rows",
-    "spread_apart",
     "tile",
     "use_book_style",
 ]

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from vae_core import strokes
 from vae_core.devices import pick_device
+from vae_core.pixels import binarise
 
 __all__ = ["NAMES", "DataError", "DataFolderError", "ImageData", "Split", "data_dir", "load"]
 
@@ -103,13 +104,41 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set in its three parts, and how its pixels are to be read ("grey": as they are)."""
+    """A data set in its three parts, and how its pixels are to be read.
+
+    "grey": as they are. "fixed": every image drawn black and white once. "redrawn": the training
+    images are grey, and `fit(…, redraw=True)` draws them anew in each batch; the validation and
+    test images are drawn once. Numbers from different binarisations can't be compared.
+    """
 
     name: str
     train: Split
     val: Split
     test: Split
     binarisation: str = "grey"
+
+    def binarised(self, how: str, *, seed: int = 0) -> ImageData:
+        """The data set in black and white, each pixel ink with its grey value as probability.
+
+        `how` is "fixed" (all parts are drawn now, once) or "redrawn" (only the validation and test
+        images are; the training images stay grey, to be drawn anew in each batch by
+        `fit(…, redraw=True)`). The draws depend on `seed` alone. The files that the literature
+        calls "binarized MNIST" are another draw of the same kind as "fixed".
+
+        Raises ValueError for another `how`, and where the images aren't grey any more.
+        """
+        if how not in ("fixed", "redrawn"):
+            raise ValueError(f"how: expected 'fixed' or 'redrawn', got {how!r}")
+        if self.binarisation != "grey":
+            raise ValueError(f"how: expected grey images to binarise, got {self.binarisation} ones")
+        parts = []
+        for number, part in enumerate((self.train, self.val, self.test)):
+            if how == "fixed" or part is not self.train:
+                generator = torch.Generator().manual_seed(3 * seed + number)
+                drawn = binarise(part.images.cpu(), generator).to(part.images.device)
+                part = Split(drawn, part.labels, part.factors)
+            parts.append(part)
+        return ImageData(self.name, *parts, how)
 
     def to(self, device: str | torch.device) -> ImageData:
         """The same on another device."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vae_core._checks import describe
 
-__all__ = ["as_pixels"]
+__all__ = ["as_pixels", "binarise"]
 
 
 def as_pixels(
@@ -33,6 +33,30 @@ def as_pixels(
     """
     check_pixels(images, n_pixels=n_pixels, name=name)
     return to_unit_interval(images, dtype or torch.get_default_dtype())
+
+
+def binarise(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Black-and-white images drawn from grey ones: each pixel is ink with its grey value as the
+    probability.
+
+    Images that are black and white already stay as they are.
+
+    Shapes: ``images`` as ``as_pixels`` takes them, on any device (``generator`` on the same, or
+    None for PyTorch's global one); the result of the same shape and type, 0 or 255 (1 for floats).
+
+    Source: Salakhutdinov and Murray (2008).
+    """
+    if images.dtype == torch.uint8:
+        draws = torch.empty_like(images).random_(0, 255, generator=generator)  # 0 to 254
+        return (draws < images).to(torch.uint8) * 255
+    draws = torch.rand(images.shape, dtype=images.dtype, device=images.device, generator=generator)
+    return (draws < images).to(images.dtype)
+
+
+def is_binary(images: Tensor) -> bool:
+    """Is every pixel paper or ink, with nothing between?"""
+    ink = 255 if images.dtype == torch.uint8 else 1
+    return bool(((images == 0) | (images == ink)).all())
 
 
 def to_unit_interval(images: Tensor, dtype: torch.dtype) -> Tensor:

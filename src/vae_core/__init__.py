@@ -29,6 +29,7 @@ from vae_core.frechet import (
 from vae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from vae_core.linear import PCA, LinearVAE, optimal_kl_per_unit, pca, principal_angles
 from vae_core.models import Autoencoder, LinearAutoencoder, mlp, squared_error
+from vae_core.noisy import NoisyAutoencoder, SquaredErrorVAE
 from vae_core.pixels import as_pixels, binarise
 from vae_core.schedules import one_cycle, warm_up
 from vae_core.training import (
@@ -58,9 +59,11 @@ __all__ = [
     "Information",
     "LinearAutoencoder",
     "LinearVAE",
+    "NoisyAutoencoder",
     "PCA",
     "SampleRuler",
     "Split",
+    "SquaredErrorVAE",
     "Trainable",
     "TrainingDiverged",
     "VAE",

@@ -43,7 +43,8 @@ class Estimate:
     """A mean over images, in nats, with what one must know to compare it with another.
 
     ``value`` is the mean of ``per_image`` ``[N]``; ``error`` its standard error that comes from
-    the random samples (not from the choice of images), infinite where one sample can't tell.
+    the random samples (not from the choice of images): 0 for a closed form, infinite where one
+    sample can't tell.
     ``samples`` says how many samples, or which grid, each image got. ``binarisation`` is "grey",
     "fixed" or "redrawn", as in ``ImageData``.
     """
@@ -68,9 +69,10 @@ class Estimate:
         return self.value
 
     def __repr__(self) -> str:
-        error = "unknown" if math.isinf(self.error) else f"{self.error:.2g}"
+        error = "unknown" if math.isinf(self.error) else f"⟨{self.error:.2g}⟩"
+        error = f" ± {error}" if self.error else ""
         return (
-            f"{self.quantity}: ⟨{self.value:.2f}⟩ ± ⟨{error}⟩ nats "
+            f"{self.quantity}: ⟨{self.value:.2f}⟩{error} nats "
             f"({self.binarisation} pixels, ⟨{self.n_images:,}⟩ images, {self.samples})"
         )
 

@@ -174,16 +174,17 @@ def plot_history(history: History) -> Figure:
 
     terms = list(history.train)
     figure, axes = plt.subplots(
-        1, len(terms), figsize=(min(6.5, 4.5 * len(terms)), 2.8), squeeze=False,
+        1, len(terms), figsize=(min(6.5, 4.5 * len(terms)), 3.0), squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for ax, term in zip(axes[0], terms, strict=True):
         values = history.train[term]
         steps = np.arange(1, len(values) + 1)
         ax.plot(steps, values, color=BLUE, alpha=0.25, linewidth=0.6)
-        window = min(100, len(values))
+        window = max(1, len(values) // 40)
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-        ax.plot(steps[window - 1 :], smooth, color=BLUE, label=f"training, mean of {window} steps")
+        middle = steps[window // 2 :][: len(smooth)]
+        ax.plot(middle, smooth, color=BLUE, label=f"training, mean of {window} steps")
         if term in history.val:
             ax.plot(
                 history.val_steps, history.val[term], "o", color=ORANGE, ms=4, label="validation"
@@ -191,7 +192,7 @@ def plot_history(history: History) -> Figure:
         ax.set_xlabel("step")
         ax.set_ylabel(f"{term} per image")
         ax.set_ylim(*_without_the_first_steps(values))
-        ax.legend(frameon=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return _shown_once(figure)
 
 

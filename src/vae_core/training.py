@@ -248,17 +248,8 @@ def fit(
                 ):
                     terms = model.loss_terms(x)
                 means = {term: values.mean() for term, values in terms.items()}  # the reduction
-                if unknown := weight_at.keys() - means.keys():
-                    raise ValueError(
-                        f"weights: expected terms of the loss ({', '.join(means)}), "
-                        f"got {', '.join(sorted(unknown))}"
-                    )
-                weighted = [
-                    mean * weight_at[term](step) if term in weight_at else mean
-                    for term, mean in means.items()
-                ]
                 optimiser.zero_grad()
-                torch.stack(weighted).sum().backward()
+                _weighted_sum(means, weight_at, step).backward()
                 run.note(means)
                 if run.done % look_every == 0:
                     run.stop_if_not_finite()
@@ -273,7 +264,7 @@ def fit(
                 if checkpoint is not None and time.monotonic() - saved_at > SAVE_EVERY:
                     run.try_to_save(checkpoint, settings, chosen)
                     saved_at = time.monotonic()
-            run.history.interrupted = stop.is_set()
+            run.history.interrupted = run.done < steps
             run.stop_if_not_finite()  # also what came after the last look
             if checkpoint is not None:
                 run.try_to_save(checkpoint, settings, chosen)
@@ -287,6 +278,21 @@ def fit(
     }
     _say_where_it_ended(run.history, steps)
     return run.history
+
+
+def _weighted_sum(means: dict[str, Tensor], weight_at: Mapping[str, Schedule], step: int) -> Tensor:
+    """The loss: every term times its weight at this step."""
+    if unknown := weight_at.keys() - means.keys():
+        raise ValueError(
+            f"weights: expected terms of the loss ({', '.join(means)}), "
+            f"got {', '.join(sorted(unknown))}"
+        )
+    return torch.stack(
+        [
+            mean * weight_at[term](step) if term in weight_at else mean
+            for term, mean in means.items()
+        ]
+    ).sum()
 
 
 class _Order:
@@ -329,6 +335,8 @@ class _Run:
 
     def stop_if_not_finite(self) -> None:
         """Raise ``TrainingDiverged``, naming the first step that isn't finite, and the term."""
+        if not self.record:
+            return  # stopped before the first step
         gradients = [p.grad.sum() for p in self.model.parameters() if p.grad is not None]
         latest = [values[self.done - 1] for values in self.record.values()]
         if torch.isfinite(torch.stack([*gradients, *latest])).all():

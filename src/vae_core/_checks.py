@@ -32,3 +32,11 @@ def positive_float(value: object, name: str) -> float:
     if not math.isfinite(value) or value <= 0:
         raise ValueError(f"{name}: expected a finite number above 0, got {value}")
     return float(value)
+
+
+def tuple_of(values: object, name: str) -> tuple:
+    """``values`` as a tuple, or an error that names the argument ``name``."""
+    try:
+        return tuple(values)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected a sequence, got {describe(values)}") from error

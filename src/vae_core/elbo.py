@@ -37,7 +37,8 @@ def reparameterise(q: Distribution, noise: Tensor) -> Tensor:
     Source: Kingma and Welling (2014), section 2.4.
     """
     if isinstance(q, MultivariateNormal):
-        return q.loc + (q.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+        # As a sum, not a matrix product: autocast would compute that in bfloat16.
+        return q.loc + (q.scale_tril * noise.unsqueeze(-2)).sum(dim=-1)
     if _is_diagonal(q):
         return q.base_dist.loc + q.base_dist.scale * noise
     raise TypeError(f"q: expected a diagonal or a multivariate normal distribution, got {q}")
@@ -67,8 +68,11 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     Shapes: q of batch shape ``[B]``; the result ``[B]``.
 
     Raises: NotImplementedError for a pair that has no closed form in PyTorch;
-    ``ElboTerms.sampled_kl`` is the estimate for that case.
+    ``ElboTerms.sampled_kl`` is the estimate for that case. TypeError for a distribution of single
+    numbers, whose KL would come out one for each of them.
     """
+    if not q.event_shape:
+        raise TypeError(f"q: expected a distribution of vectors (see Independent), got {q}")
     if _is_diagonal(q) and _is_diagonal(p):
         return kl_per_unit(q, p).sum(dim=-1)
     if isinstance(q, MultivariateNormal) and _is_diagonal(p):
@@ -184,6 +188,11 @@ def effective_beta(
 
     Source: Higgins et al. (2017) for β.
     """
+    if not isinstance(over_images, tuple) or len(over_images) != 2:
+        raise TypeError(
+            "over_images: expected a pair, the reconstruction's reduction and the KL's, "
+            f"got {over_images!r}"
+        )
     batch_of_reconstruction, batch_of_kl = over_images
     reconstruction = _factor(over_pixels, n_pixels, "over_pixels", "n_pixels")
     reconstruction *= _factor(batch_of_reconstruction, batch_size, "over_images", "batch_size")

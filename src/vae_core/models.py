@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vae_core._checks import describe, positive_int
+from vae_core._checks import describe, positive_int, tuple_of
 from vae_core.pixels import as_pixels
 
 __all__ = ["Autoencoder", "LinearAutoencoder", "mlp", "squared_error"]
@@ -51,7 +51,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.latent_dim = positive_int(latent_dim, "latent_dim")
         self.n_pixels = positive_int(n_pixels, "n_pixels")
-        widths = [positive_int(width, "hidden") for width in hidden]
+        widths = [positive_int(width, "hidden") for width in tuple_of(hidden, "hidden")]
         self.encoder = mlp(self.n_pixels, *widths, self.latent_dim)
         self.decoder = nn.Sequential(
             *mlp(self.latent_dim, *reversed(widths), self.n_pixels), nn.Sigmoid()

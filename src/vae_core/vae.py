@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from vae_core._checks import describe, positive_int
+from vae_core._checks import describe, positive_int, tuple_of
 from vae_core.elbo import terms_from_noise
 from vae_core.likelihoods import BernoulliLikelihood
 from vae_core.models import mlp
@@ -26,8 +26,9 @@ def soft_limit(log_var: Tensor) -> Tensor:
     overflows in float32. A hard limit would cut the gradient off, and the unit could never come
     back; here its slope is 1/(1 + |log σ²| − 20), never 0.
     """
-    excess = (log_var.abs() - LOG_VAR_LIMIT).clamp(min=0)
-    return log_var.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT) + log_var.sign() * excess.log1p()
+    excess = (log_var.abs() - LOG_VAR_LIMIT).relu()
+    beyond = log_var.sign() * (LOG_VAR_LIMIT + excess.log1p())
+    return torch.where(excess > 0, beyond, log_var)
 
 
 def diagonal_gaussian(outputs: Tensor) -> Independent:
@@ -69,7 +70,7 @@ class VAE(nn.Module):
         super().__init__()
         self.latent_dim = positive_int(latent_dim, "latent_dim")
         self.n_pixels = positive_int(n_pixels, "n_pixels")
-        widths = [positive_int(width, "hidden") for width in hidden]
+        widths = [positive_int(width, "hidden") for width in tuple_of(hidden, "hidden")]
         if likelihood is not None and not isinstance(likelihood, nn.Module):
             raise TypeError(
                 "likelihood: expected a module such as BernoulliLikelihood() or "

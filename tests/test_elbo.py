@@ -1,0 +1,476 @@
+"""The terms of the ELBO against torch.distributions, Monte Carlo and finite differences."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch.distributions import (
+    Independent,
+    Laplace,
+    MultivariateNormal,
+    Normal,
+    StudentT,
+    kl_divergence,
+)
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from vae_core import (
+    VAE,
+    ElboTerms,
+    GaussianLikelihood,
+    effective_beta,
+    elbo_terms,
+    kl,
+    kl_per_unit,
+    reparameterise,
+)
+from vae_core.vae import diagonal_gaussian
+
+
+def random_numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Standard normal numbers, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def grey(*shape: int, seed: int = 1) -> torch.Tensor:
+    """Pixel values between 0 and 1, float64."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def diagonal(*batch: int, d: int = 3, seed: int = 0) -> Independent:
+    """A diagonal Gaussian with random means and standard deviations."""
+    sigma = torch.exp(0.5 * random_numbers(*batch, d, seed=seed + 100))
+    return Independent(Normal(random_numbers(*batch, d, seed=seed), sigma), 1)
+
+
+def full(*batch: int, d: int = 3, seed: int = 0) -> MultivariateNormal:
+    """A Gaussian with a random mean and a random full covariance matrix."""
+    root = random_numbers(*batch, d, d, seed=seed + 100)
+    covariance = root @ root.mT + 0.3 * torch.eye(d)
+    return MultivariateNormal(random_numbers(*batch, d, seed=seed), covariance)
+
+
+def dense(q: Independent) -> MultivariateNormal:
+    """The same diagonal Gaussian, with its covariance matrix written out."""
+    return MultivariateNormal(q.mean, q.variance.diag_embed())
+
+
+STANDARD = Independent(Normal(torch.zeros(3).double(), torch.ones(3).double()), 1)
+LEARNED = diagonal(seed=7)
+
+# ---------------------------------------------------------------------------- closed forms
+
+
+@pytest.mark.parametrize("p", [STANDARD, LEARNED, diagonal(5, seed=8)])
+def test_kl_of_diagonal_gaussians_against_torch(p):
+    q = diagonal(5)
+    assert kl(q, p).shape == (5,)
+    torch.testing.assert_close(kl(q, p), kl_divergence(q, p))
+
+
+@pytest.mark.parametrize("p", [STANDARD, LEARNED])
+def test_kl_of_a_full_covariance_against_torch_and_by_hand(p):
+    """½(tr(P⁻¹Q) + (μ_p − μ_q)ᵀP⁻¹(μ_p − μ_q) − d + log(det P / det Q))."""
+    q = full(5)
+    assert kl(q, p).shape == (5,)
+    torch.testing.assert_close(kl(q, p), kl_divergence(q, dense(p)))
+    shift = p.mean - q.mean
+    by_hand = 0.5 * (
+        (q.covariance_matrix.diagonal(dim1=-2, dim2=-1) / p.variance).sum(dim=-1)
+        + (shift.square() / p.variance).sum(dim=-1)
+        - 3
+        + p.variance.log().sum()
+        - torch.logdet(q.covariance_matrix)
+    )
+    torch.testing.assert_close(kl(q, p), by_hand)
+
+
+def test_kl_between_full_covariances_and_of_other_families_is_left_to_torch():
+    torch.testing.assert_close(kl(full(5), full(seed=3)), kl_divergence(full(5), full(seed=3)))
+    q, p = (Independent(Laplace(random_numbers(5, 3, seed=s), 1.0), 1) for s in (1, 2))
+    torch.testing.assert_close(kl(q, p), kl_divergence(q, p))
+
+
+def test_kl_of_each_unit_against_torch_and_by_hand():
+    q = diagonal(5)
+    per_unit = kl_per_unit(q, LEARNED)
+    assert per_unit.shape == (5, 3)
+    torch.testing.assert_close(per_unit, kl_divergence(q.base_dist, LEARNED.base_dist))
+    variance = q.variance
+    by_hand = 0.5 * (q.mean.square() + variance - 1 - variance.log())
+    torch.testing.assert_close(kl_per_unit(q, STANDARD), by_hand)
+
+
+def test_kl_of_one_unit_against_its_integral():
+    """∫ q log(q/p) dz on a fine grid."""
+    q, p = diagonal(4, d=1), diagonal(d=1, seed=7)
+    z = torch.linspace(-30, 30, 60_001, dtype=torch.float64)[:, None, None]
+    log_q, log_p = q.log_prob(z), p.log_prob(z)
+    integral = torch.trapezoid(log_q.exp() * (log_q - log_p), dx=0.001, dim=0)
+    torch.testing.assert_close(kl(q, p), integral, rtol=1e-6, atol=1e-8)
+
+
+def test_kl_is_never_negative_and_nothing_where_q_is_the_prior():
+    assert (kl_per_unit(diagonal(1000), LEARNED) >= 0).all()
+    torch.testing.assert_close(kl_per_unit(LEARNED, LEARNED), torch.zeros(3).double())
+    assert kl(STANDARD, STANDARD).item() == 0
+
+
+@pytest.mark.parametrize("q", [diagonal(5), full(5)])
+@pytest.mark.parametrize("p", [STANDARD, LEARNED])
+def test_kl_against_monte_carlo(q, p):
+    z = reparameterise(q, random_numbers(20_000, 5, 3))
+    sampled = ElboTerms(q, p, z, torch.zeros(20_000, 5)).sampled_kl
+    error = sampled.std(dim=0) / math.sqrt(20_000)
+    assert ((sampled.mean(dim=0) - kl(q, p)).abs() < 5 * error).all()
+    assert (error < 0.1 * kl(q, p)).all()  # or the comparison would say little
+
+
+def test_kl_without_a_closed_form():
+    q = Independent(Normal(torch.zeros(5, 3), 1.0), 1)
+    p = Independent(StudentT(3.0, torch.zeros(3), 1.0), 1)
+    with pytest.raises(NotImplementedError):
+        kl(q, p)
+    with pytest.raises(NotImplementedError):
+        kl(MultivariateNormal(torch.zeros(5, 3), torch.eye(3)), p)
+    # What stands in for it: log q − log p at the samples.
+    z = random_numbers(4, 5, 3).float()
+    terms = ElboTerms(q, p, z, torch.zeros(4, 5))
+    truth = (Normal(0, 1).log_prob(z) - StudentT(3.0).log_prob(z)).sum(dim=-1)
+    torch.testing.assert_close(terms.sampled_kl, truth)
+
+
+@pytest.mark.parametrize(
+    ("q", "p", "name"),
+    [
+        (full(5), STANDARD, "q"),
+        (diagonal(5), full(), "p"),
+        (diagonal(5).base_dist, STANDARD, "q"),  # units that no one has said belong together
+        (Independent(Laplace(torch.zeros(5, 3), 1.0), 1), STANDARD, "q"),
+    ],
+)
+def test_kl_of_each_unit_needs_independent_units(q, p, name):
+    with pytest.raises(TypeError, match=f"{name}: expected a diagonal Gaussian"):
+        kl_per_unit(q, p)
+
+
+# ---------------------------------------------------------------------------- samples
+
+
+def test_samples_are_mean_plus_sigma_times_noise():
+    q, noise = diagonal(5), random_numbers(4, 5, 3, seed=2)
+    torch.testing.assert_close(reparameterise(q, noise), q.mean + q.variance.sqrt() * noise)
+
+
+@pytest.mark.parametrize("q", [diagonal(5), full(5)])
+def test_samples_have_the_mean_and_covariance_of_q(q):
+    n = 40_000
+    z = reparameterise(q, random_numbers(n, 5, 3, seed=2))
+    centred = z - q.mean
+    assert (centred.mean(dim=0).abs() < 5 * q.stddev / math.sqrt(n)).all()
+    products = centred.unsqueeze(-1) * centred.unsqueeze(-2)  # (n, 5, 3, 3)
+    truth = q.covariance_matrix if isinstance(q, MultivariateNormal) else q.variance.diag_embed()
+    error = products.std(dim=0) / math.sqrt(n)
+    assert ((products.mean(dim=0) - truth).abs() < 5 * error).all()
+
+
+def test_samples_need_a_gaussian():
+    for q in (diagonal(5).base_dist, Independent(Laplace(torch.zeros(5, 3), 1.0), 1)):
+        with pytest.raises(TypeError, match="q: expected a diagonal or a multivariate normal"):
+            reparameterise(q, torch.zeros(1, 5, 3))
+
+
+# ---------------------------------------------------------------------------- the terms
+
+
+def small_model(seed: int = 0, likelihood: torch.nn.Module | None = None) -> VAE:
+    """Six pixels, two latent units, four hidden units; every weight of a size that matters."""
+    model = VAE(2, hidden=(4,), n_pixels=6, likelihood=likelihood).double()
+    with torch.no_grad():
+        for number, weights in enumerate(model.encoder.parameters()):
+            weights.copy_(0.7 * random_numbers(*weights.shape, seed=seed + number))
+        for number, weights in enumerate(model.decoder.parameters(), start=10):
+            weights.copy_(0.7 * random_numbers(*weights.shape, seed=seed + number))
+    return model
+
+
+def learned_width() -> GaussianLikelihood:
+    return GaussianLikelihood(0.4, learned=True)
+
+
+def test_the_terms_are_those_of_torch_distributions():
+    model, x = small_model(), grey(5, 6)
+    terms = elbo_terms(model, x, n_samples=7)
+    q = model.encode(x)
+    mean, sigma = q.mean, q.stddev
+    assert terms.z.shape == (7, 5, 2) and terms.log_likelihood.shape == (7, 5)
+    log_prior = Normal(0, 1).log_prob(terms.z).sum(dim=-1)
+    log_q = Normal(mean, sigma).log_prob(terms.z).sum(dim=-1)
+    logits = model.decoder(terms.z)
+    log_likelihood = -binary_cross_entropy_with_logits(
+        logits, x.expand(7, 5, 6), reduction="none"
+    ).sum(dim=-1)
+    rate = kl_divergence(Normal(mean, sigma), Normal(0, 1)).sum(dim=-1)
+    torch.testing.assert_close(terms.log_likelihood, log_likelihood)
+    torch.testing.assert_close(terms.log_weights, log_likelihood + log_prior - log_q)
+    torch.testing.assert_close(terms.sampled_kl, log_q - log_prior)
+    torch.testing.assert_close(terms.kl, rate)
+    torch.testing.assert_close(terms.kl_per_unit.sum(dim=1), rate)
+    torch.testing.assert_close(terms.elbo, log_likelihood.mean(dim=0) - rate)
+
+
+def test_the_mean_of_the_weights_is_the_evidence():
+    """E_q[exp(log weight)] = p(x), here the sum of p(z) p(x|z) over a grid of codes."""
+    model, x = small_model(), grey(5, 6).round()
+    with torch.no_grad():
+        for part in model.encoder.parameters():
+            part *= 0.25  # q(z|x) stays as wide as the prior, and p(z|x) is within its reach
+    weights = elbo_terms(model, x, noise=random_numbers(20_000, 5, 2, seed=3)).log_weights.exp()
+    axis = torch.linspace(-8, 8, 161, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    prior = Normal(0, 1).log_prob(grid).sum(dim=1).exp()
+    pixel = torch.sigmoid(model.decoder(grid))[:, None]
+    evidence = 0.1**2 * (prior[:, None] * (pixel * x + (1 - pixel) * (1 - x)).prod(dim=-1)).sum(0)
+    error = weights.std(dim=0) / math.sqrt(20_000)
+    assert (error < 0.05 * evidence).all()
+    assert ((weights.mean(dim=0) - evidence).abs() < 5 * error).all()
+
+
+@pytest.mark.parametrize("likelihood", [None, GaussianLikelihood(0.3), learned_width()])
+def test_gradient_against_finite_differences(likelihood):
+    """With fixed noise the loss is a plain function of each weight."""
+    model, x, noise = small_model(likelihood=likelihood), grey(5, 6), random_numbers(3, 5, 2)
+    model.double()
+
+    def loss() -> torch.Tensor:
+        return -elbo_terms(model, x, noise=noise).elbo.mean()
+
+    loss().backward()
+    for name, weights in model.named_parameters():
+        expected = torch.zeros_like(weights)
+        for place in range(weights.numel()):
+            ends = []
+            for step in (1e-5, -1e-5):
+                with torch.no_grad():
+                    before = weights.view(-1)[place].item()
+                    weights.view(-1)[place] = before + step
+                    ends.append(loss().item())
+                    weights.view(-1)[place] = before
+            expected.view(-1)[place] = (ends[0] - ends[1]) / 2e-5
+        assert expected.abs().max() > 1e-3, name  # each tensor has a say
+        torch.testing.assert_close(weights.grad, expected, rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_the_sampled_kl_has_the_gradient_of_the_closed_form_on_average():
+    """Both ways of writing the ELBO train the same encoder; one gradient for each of n draws."""
+    model, n = small_model(), 20_000
+    x = grey(1, 6).expand(n, 6)
+    outputs = model.encoder(x).detach().requires_grad_()
+    q = diagonal_gaussian(outputs)
+    z = reparameterise(q, random_numbers(1, n, 2))
+    terms = ElboTerms(q, model.prior, z, model.p(z).log_prob(x))
+    (sampled,) = torch.autograd.grad(terms.log_weights.sum(), outputs, retain_graph=True)
+    (closed,) = torch.autograd.grad(terms.elbo.sum(), outputs)
+    difference = sampled - closed
+    error = difference.std(dim=0) / math.sqrt(n)
+    assert (difference.mean(dim=0).abs() < 5 * error).all()
+    assert (error < 0.05 * closed.mean(dim=0).abs().max()).all()
+
+
+def test_an_image_gets_the_same_terms_alone_as_in_a_batch():
+    model, x, noise = small_model(), grey(5, 6), random_numbers(3, 5, 2)
+    batch = elbo_terms(model, x, noise=noise)
+    for i in range(5):
+        alone = elbo_terms(model, x[i : i + 1], noise=noise[:, i : i + 1])
+        for name in ("z", "log_likelihood", "sampled_kl", "log_weights"):
+            torch.testing.assert_close(getattr(alone, name)[:, 0], getattr(batch, name)[:, i])
+        for name in ("kl", "kl_per_unit", "elbo"):
+            torch.testing.assert_close(getattr(alone, name)[0], getattr(batch, name)[i])
+
+
+def test_samples_are_those_of_the_noise_one_by_one():
+    model, x, noise = small_model(), grey(5, 6), random_numbers(3, 5, 2)
+    together = elbo_terms(model, x, noise=noise, n_samples=99)  # S is the noise's
+    assert together.z.shape == (3, 5, 2)
+    for s in range(3):
+        one = elbo_terms(model, x, noise=noise[s : s + 1])
+        torch.testing.assert_close(one.log_weights[0], together.log_weights[s])
+    again = elbo_terms(model, x, noise=noise)
+    assert torch.equal(again.log_weights, together.log_weights)
+
+
+def test_each_sample_of_each_image_in_each_call_has_its_own_noise():
+    model, x = small_model(), grey(1, 6).expand(4, 6)  # four times the same image
+    seen = []
+    for n_samples, n_images in ((3, 4), (3, 4), (1, 1), (2, 3), (1, 4)):
+        z = elbo_terms(model, x[:n_images], n_samples=n_samples).z
+        assert z.shape == (n_samples, n_images, 2)
+        seen += z.flatten().tolist()
+    assert len(set(seen)) == len(seen)
+
+
+def test_one_number_of_samples_is_the_default():
+    assert elbo_terms(small_model(), grey(5, 6)).z.shape == (1, 5, 2)
+
+
+def test_drawn_noise_is_standard_normal():
+    model, x = small_model(), grey(5, 6)
+    q = model.encode(x)
+    torch.manual_seed(0)
+    noise = ((elbo_terms(model, x, n_samples=20_000).z - q.mean) / q.stddev).flatten()
+    n = len(noise)
+    assert abs(noise.mean()) < 5 / math.sqrt(n)
+    assert abs(noise.square().mean() - 1) < 5 * math.sqrt(2 / n)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_terms_have_the_type_of_the_model(dtype):
+    model, x = small_model().to(dtype), grey(5, 6)
+    for noise in (None, random_numbers(2, 5, 2), random_numbers(2, 5, 2).float()):
+        terms = elbo_terms(model, x, noise=noise)
+        assert {terms.z.dtype, terms.log_weights.dtype, terms.elbo.dtype} == {dtype}
+
+
+@pytest.mark.parametrize(
+    ("noise", "error", "words"),
+    [
+        (torch.zeros(5, 2), ValueError, r"noise: expected shape \[S, 5, 2\].*got .*\(5, 2\)"),
+        (torch.zeros(1, 4, 2), ValueError, r"noise: expected shape \[S, 5, 2\]"),
+        (torch.zeros(1, 1, 2), ValueError, r"noise: expected shape \[S, 5, 2\]"),  # broadcasts
+        (torch.zeros(1, 5, 1), ValueError, r"noise: expected shape \[S, 5, 2\]"),
+        (torch.zeros(0, 5, 2), ValueError, "S of at least 1"),
+        (torch.zeros(1, 5, 2, dtype=torch.int64), TypeError, "noise: expected a float tensor"),
+        ([[[0.0] * 2] * 5], TypeError, "noise: expected a float tensor"),
+    ],
+)
+def test_bad_noise(noise, error, words):
+    with pytest.raises(error, match=words):
+        elbo_terms(small_model(), grey(5, 6), noise=noise)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "error"), [(0, ValueError), (-1, ValueError), (1.0, TypeError), (True, TypeError)]
+)
+def test_bad_number_of_samples(n_samples, error):
+    with pytest.raises(error, match="n_samples: expected an integer of at least 1"):
+        elbo_terms(small_model(), grey(5, 6), n_samples=n_samples)
+
+
+def test_bad_images():
+    with pytest.raises(ValueError, match="x: expected shape"):
+        elbo_terms(small_model(), grey(5, 7))
+    with pytest.raises(ValueError, match="x: expected float values in"):
+        elbo_terms(small_model(), 255 * grey(5, 6))
+
+
+# ---------------------------------------------------------------------------- the β of a loss
+
+
+SUM_OR_MEAN = ("sum", "mean")
+
+
+@pytest.mark.parametrize("over_pixels", SUM_OR_MEAN)
+@pytest.mark.parametrize("over_units", SUM_OR_MEAN)
+@pytest.mark.parametrize("over_images", list(itertools.product(SUM_OR_MEAN, SUM_OR_MEAN)))
+@pytest.mark.parametrize(("weight", "sigma_x"), [(1.0, None), (0.3, None), (1.0, 0.4), (2.5, 1.7)])
+def test_a_loss_trains_the_model_of_its_effective_beta(
+    over_pixels, over_units, over_images, weight, sigma_x
+):
+    """Its gradient points where that of −E_q[log p(x|z)] + β KL does, whatever its length."""
+    likelihood = None if sigma_x is None else GaussianLikelihood(sigma_x)
+    model, x = small_model(likelihood=likelihood), grey(5, 6)
+    terms = elbo_terms(model, x, noise=random_numbers(1, 5, 2))
+
+    # The loss as others write it: errors of the pixels, KL of the units, and three reductions.
+    outputs = model.decoder(terms.z[0])
+    if sigma_x is None:
+        errors = binary_cross_entropy_with_logits(outputs, x, reduction="none")
+    else:
+        errors = (torch.sigmoid(outputs) - x).square()
+    rates = kl_divergence(terms.q.base_dist, Normal(0, 1))
+
+    def reduced(values: torch.Tensor, within: str, over_batch: str) -> torch.Tensor:
+        values = values.sum(dim=1) if within == "sum" else values.mean(dim=1)
+        return values.sum() if over_batch == "sum" else values.mean()
+
+    loss = reduced(errors, over_pixels, over_images[0])
+    loss = loss + weight * reduced(rates, over_units, over_images[1])
+    beta = effective_beta(
+        weight,
+        latent_dim=2,
+        n_pixels=6,
+        batch_size=5,
+        over_pixels=over_pixels,
+        over_units=over_units,
+        over_images=over_images,
+        sigma_x=sigma_x,
+    )
+    target = (-terms.log_likelihood[0] + beta * terms.kl).mean()
+    directions = []
+    for value in (loss, target):
+        gradients = torch.autograd.grad(value, list(model.parameters()), retain_graph=True)
+        gradient = torch.cat([g.flatten() for g in gradients])
+        directions.append(gradient / gradient.norm())
+    tolerance = 1e-10 if sigma_x is None else 1e-6  # σₓ is stored in single precision
+    torch.testing.assert_close(*directions, rtol=0, atol=tolerance)
+
+
+def test_betas_that_public_code_has_by_accident():
+    assert effective_beta(latent_dim=20) == 1
+    assert effective_beta(latent_dim=20, over_pixels="mean") == pytest.approx(784)
+    assert effective_beta(latent_dim=20, over_units="mean") == pytest.approx(1 / 20)
+    both = effective_beta(latent_dim=20, over_pixels="mean", over_units="mean")
+    assert both == pytest.approx(784 / 20)
+    uneven = effective_beta(latent_dim=20, batch_size=128, over_images=("sum", "mean"))
+    assert uneven == pytest.approx(1 / 128)
+    for sigma_x in (0.1, 0.5, 2.0):  # the weight that makes squared error the ELBO
+        assert effective_beta(2 * sigma_x**2, latent_dim=20, sigma_x=sigma_x) == pytest.approx(1)
+    # Plain squared error, weight 1: the ELBO of a Gaussian decoder with variance ½.
+    assert effective_beta(latent_dim=20, sigma_x=math.sqrt(0.5)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"weight": 0}, ValueError, "weight: expected a finite number above 0"),
+        ({"weight": -1.0}, ValueError, "weight: expected a finite number above 0"),
+        ({"weight": math.inf}, ValueError, "weight: expected a finite number above 0"),
+        ({"weight": "1"}, TypeError, "weight: expected a number above 0"),
+        ({"latent_dim": 0}, ValueError, "latent_dim: expected an integer of at least 1"),
+        ({"latent_dim": 2.0}, TypeError, "latent_dim: expected an integer of at least 1"),
+        ({"n_pixels": 0}, ValueError, "n_pixels: expected an integer of at least 1"),
+        ({"batch_size": 0}, ValueError, "batch_size: expected an integer of at least 1"),
+        ({"over_pixels": "none"}, ValueError, "over_pixels: expected 'sum' or 'mean', got 'none'"),
+        ({"over_units": None}, ValueError, "over_units: expected 'sum' or 'mean', got None"),
+        ({"over_images": ("sum", "batchmean")}, ValueError, "over_images: .*got 'batchmean'"),
+        ({"sigma_x": 0.0}, ValueError, "sigma_x: expected a finite number above 0"),
+        ({"sigma_x": math.nan}, ValueError, "sigma_x: expected a finite number above 0"),
+    ],
+)
+def test_bad_reductions(arguments, error, words):
+    with pytest.raises(error, match=words):
+        effective_beta(**({"latent_dim": 2} | arguments))
+
+
+@pytest.mark.parametrize("pair", ["mean", 3, ("mean",)])
+def test_over_images_must_be_a_pair(pair):
+    with pytest.raises(TypeError, match="over_images: expected a pair"):
+        effective_beta(latent_dim=2, over_images=pair)
+
+
+def test_kl_refuses_what_is_not_a_vector():
+    """``Normal`` alone would give one KL for each number, and nobody would add them up."""
+    q = Normal(torch.zeros(5, 3), torch.ones(5, 3))
+    with pytest.raises(TypeError, match="q: expected a distribution of vectors"):
+        kl(q, Normal(torch.zeros(3), torch.ones(3)))
+
+
+def test_full_covariance_samples_keep_their_digits_under_autocast():
+    q, noise = full(5), random_numbers(2, 5, 3)
+    wanted = reparameterise(q, noise)
+    q = MultivariateNormal(q.mean.float(), scale_tril=q.scale_tril.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        got = reparameterise(q, noise.float())
+    torch.testing.assert_close(got, wanted.float(), rtol=1e-5, atol=1e-5)

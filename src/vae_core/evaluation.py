@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vae_core._checks import describe, positive_float, positive_int
-from vae_core.elbo import elbo_terms, kl
+from vae_core.elbo import elbo_terms, kl, reparameterise
 from vae_core.pixels import check_pixels, is_binary
 from vae_core.vae import VAE
 
@@ -230,8 +230,9 @@ def log_evidence_2d(
     """log p(x) of each image for two latent dimensions: ∫ p(z) p(x|z) dz summed over a grid.
 
     The grid has ``points`` × ``points`` codes from −``extent`` to ``extent`` on both axes. The
-    ``error`` is how far the mean moves when every second line of the grid is left out. For smooth
-    integrands this shrinks very fast once the spacing is below the posterior's width.
+    ``error`` is how far the values move, on average, when every second line of the grid is left
+    out. For smooth integrands this shrinks very fast once the spacing is below the posterior's
+    width.
 
     Shapes and errors as in ``estimate_elbo``; ValueError also for another latent dimension, an
     even number of points, and for an integrand that the grid's edge cuts off.
@@ -273,7 +274,7 @@ def log_evidence_2d(
     return _estimate(
         "log p(x)",
         fine,
-        abs((fine - coarser).mean().item()),
+        (fine - coarser).abs().mean().item(),
         f"grid of {points} × {points} codes",
         binarisation,
     )
@@ -316,7 +317,6 @@ def estimate_information(
     _check_images(model, images, binarisation)
     n = len(images)
     with _evaluating(model):
-        # On the CPU from here on: sums over all pairs, not networks.
         prior = model.prior
         mean_kl = torch.cat(
             [kl(model.encode(chunk), prior).cpu().double() for chunk in images.split(ROWS)]
@@ -329,8 +329,7 @@ def estimate_information(
             chunk = x[first : first + rows]
             done = 0
             for noise in _noise(seed, first, len(chunk), n_samples, model.latent_dim):
-                terms = elbo_terms(model, chunk, noise=noise)
-                for z in terms.z:  # (rows, d)
+                for z in reparameterise(model.q(chunk), noise.to(x)):  # (rows, d)
                     here = (done, slice(first, first + len(chunk)))
                     pairs = everyone.log_prob(z[:, None])  # (rows, n)
                     log_q_z = (pairs.logsumexp(dim=1) - math.log(n)).cpu().double()
@@ -341,7 +340,7 @@ def estimate_information(
     about = {"samples": _samples(n_samples), "binarisation": binarisation}
     return Information(
         *(
-            _estimate(name, values.mean(dim=0), _error_of_mean_over(values), **about)
+            _estimate(name, values.mean(dim=0), _error_of_samples(values), **about)
             for name, values in (("I(x; z)", mutual), ("KL(q(z) ‖ p(z))", marginal))
         ),
         _estimate("mean KL(q(z|x) ‖ p(z))", mean_kl, 0.0, "closed form", binarisation),
@@ -358,7 +357,7 @@ def _check_images(model: VAE, images: Tensor, binarisation: str) -> None:
         raise ValueError(
             f"binarisation: expected one of {', '.join(BINARISATIONS)}, got {binarisation!r}"
         )
-    if not isinstance(images, Tensor):
+    if not isinstance(images, Tensor) or images.ndim == 0:
         raise TypeError(f"images: expected a tensor of images, got {describe(images)}")
     if len(images) == 0:
         raise ValueError("images: expected at least 1 image, got 0")
@@ -372,14 +371,15 @@ def _check_images(model: VAE, images: Tensor, binarisation: str) -> None:
 
 @contextmanager
 def _evaluating(model: VAE) -> Iterator[None]:
-    """No gradients, and layers such as dropout switched off; the model's mode comes back."""
-    was_training = model.training
+    """No gradients, and layers such as dropout switched off; every layer's mode comes back."""
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
-        model.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _chunks(images: Tensor, n_samples: int) -> Iterator[tuple[int, Tensor]]:
@@ -406,9 +406,15 @@ def _error_of_mean(variances: Tensor) -> float:
     return variances.sum().sqrt().item() / len(variances)
 
 
-def _error_of_mean_over(values: Tensor) -> float:
-    """Standard error of the mean of values ``[S, N]``, each an independent draw."""
-    return values.std().item() / math.sqrt(values.numel()) if values.numel() > 1 else math.inf
+def _error_of_samples(values: Tensor) -> float:
+    """Standard error of the mean of values ``[S, N]`` that comes from the S samples.
+
+    With one sample an image, the spread over images is in it too: the error is then too large.
+    """
+    n_samples, n_images = values.shape
+    if n_samples > 1:
+        return _error_of_mean(values.var(dim=0) / n_samples)
+    return values.std().item() / math.sqrt(n_images) if n_images > 1 else math.inf
 
 
 def _samples(n: int) -> str:

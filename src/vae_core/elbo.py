@@ -156,7 +156,11 @@ def elbo_terms(
 
 def terms_from_noise(model: VAE, x: Tensor, noise: Tensor) -> ElboTerms:
     """``elbo_terms`` for pixel values ``[B, D]`` and noise ``[S, B, d]`` that are known to fit."""
-    q = model.q(x)
+    return terms_from_q(model, model.q(x), x, noise)
+
+
+def terms_from_q(model: VAE, q: Distribution, x: Tensor, noise: Tensor) -> ElboTerms:
+    """The same where q(z|x) is known already."""
     z = reparameterise(q, noise)
     return ElboTerms(q, model.prior, z, model.p(z).log_prob(x))
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vae_core._checks import describe, positive_float, positive_int
-from vae_core.elbo import elbo_terms, kl, reparameterise
+from vae_core.elbo import kl, reparameterise, terms_from_q
 from vae_core.pixels import check_pixels, is_binary
 from vae_core.vae import VAE
 
@@ -35,7 +35,8 @@ __all__ = [
 ]
 
 BINARISATIONS = ("grey", "fixed", "redrawn")
-ROWS = 1000  # codes decoded at a time: their images stay in the processor's cache
+ROWS = 250  # codes decoded at a time on a CPU: their images stay in its cache
+ROWS_ELSEWHERE = 20_000  # on a GPU, where each piece costs the same few launches
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,10 +157,11 @@ def estimate_elbo(
     _check_images(model, images, binarisation)
     log_likelihood, rates, spread = [], [], []
     with _evaluating(model):
-        for first, chunk in _chunks(images, n_samples):
+        for first, chunk in _chunks(model, images, n_samples):
+            q, x = model.encode(chunk), model.as_input(chunk)
             total, total_of_squares = torch.zeros(2, len(chunk), dtype=torch.float64)
-            for noise in _noise(seed, first, len(chunk), n_samples, model.latent_dim):
-                terms = elbo_terms(model, chunk, noise=noise)
+            for noise in _noise(model, seed, first, len(chunk), n_samples):
+                terms = terms_from_q(model, q, x, noise.to(x))
                 values = terms.log_likelihood.cpu().double()
                 total += values.sum(dim=0)
                 total_of_squares += values.square().sum(dim=0)
@@ -198,11 +200,11 @@ def estimate_log_likelihood(
     _check_images(model, images, binarisation)
     values, variances = [], []
     with _evaluating(model):
-        for first, chunk in _chunks(images, k):
-            x = model.as_input(chunk)
+        for first, chunk in _chunks(model, images, k):
+            q, x = model.encode(chunk), model.as_input(chunk)
             log_sum = log_sum_of_squares = torch.tensor(-math.inf, dtype=torch.float64)
-            for noise in _noise(seed, first, len(chunk), k, model.latent_dim):
-                log_weights = elbo_terms(model, x, noise=noise).log_weights.cpu().double()
+            for noise in _noise(model, seed, first, len(chunk), k):
+                log_weights = terms_from_q(model, q, x, noise.to(x)).log_weights.cpu().double()
                 log_sum = torch.logaddexp(log_sum, log_weights.logsumexp(dim=0))
                 log_sum_of_squares = torch.logaddexp(
                     log_sum_of_squares, (2 * log_weights).logsumexp(dim=0)
@@ -253,7 +255,7 @@ def log_evidence_2d(
     sums = torch.full((3, len(images)), -math.inf, dtype=torch.float64)  # fine, coarse, edge
     with _evaluating(model):
         x = model.as_input(images)
-        for chunk in torch.arange(len(grid)).split(ROWS):
+        for chunk in torch.arange(len(grid)).split(_rows(model)):
             z = grid[chunk].to(x)
             # (G, N), every code with every image
             log_joint = model.decode(z).log_prob_table(x).cpu()
@@ -294,7 +296,7 @@ def active_units(
     if len(images) < 2:
         raise ValueError(f"images: expected at least 2 images, got {len(images)}")
     with _evaluating(model):
-        means = torch.cat([model.encode(chunk).mean.cpu() for chunk in images.split(ROWS)])
+        means = torch.cat([model.encode(chunk).mean.cpu() for chunk in images.split(_rows(model))])
     variances = means.double().var(dim=0, correction=0)
     return ActiveUnits(variances, variances > threshold, threshold, len(images), binarisation)
 
@@ -319,7 +321,7 @@ def estimate_information(
     with _evaluating(model):
         prior = model.prior
         mean_kl = torch.cat(
-            [kl(model.encode(chunk), prior).cpu().double() for chunk in images.split(ROWS)]
+            [kl(model.encode(chunk), prior).cpu().double() for chunk in images.split(_rows(model))]
         )
         x = model.as_input(images)
         everyone = model.q(x)
@@ -328,7 +330,7 @@ def estimate_information(
         for first in range(0, n, rows):
             chunk = x[first : first + rows]
             done = 0
-            for noise in _noise(seed, first, len(chunk), n_samples, model.latent_dim):
+            for noise in _noise(model, seed, first, len(chunk), n_samples):
                 for z in reparameterise(model.q(chunk), noise.to(x)):  # (rows, d)
                     here = (done, slice(first, first + len(chunk)))
                     pairs = everyone.log_prob(z[:, None])  # (rows, n)
@@ -382,22 +384,27 @@ def _evaluating(model: VAE) -> Iterator[None]:
             module.training = mode
 
 
-def _chunks(images: Tensor, n_samples: int) -> Iterator[tuple[int, Tensor]]:
+def _rows(model: VAE) -> int:
+    """How many codes to decode at a time."""
+    return ROWS if next(model.parameters()).device.type == "cpu" else ROWS_ELSEWHERE
+
+
+def _chunks(model: VAE, images: Tensor, n_samples: int) -> Iterator[tuple[int, Tensor]]:
     """Chunks of images with the position of their first; few images where samples are many."""
-    size = max(1, ROWS // n_samples)
+    size = max(1, _rows(model) // n_samples)
     for first in range(0, len(images), size):
         yield first, images[first : first + size]
 
 
-def _noise(seed: int, first: int, n_images: int, n_samples: int, d: int) -> Iterator[Tensor]:
+def _noise(model: VAE, seed: int, first: int, n_images: int, n_samples: int) -> Iterator[Tensor]:
     """Standard normal noise ``[S, n_images, d]``, in pieces that add up to ``n_samples``.
 
     NumPy's streams don't depend on the sizes of the pieces they are drawn in; PyTorch's do.
     """
     streams = [np.random.default_rng((seed, first + i)) for i in range(n_images)]
-    piece = max(1, ROWS // n_images)
+    piece = max(1, _rows(model) // n_images)
     for start in range(0, n_samples, piece):
-        size = (min(piece, n_samples - start), d)
+        size = (min(piece, n_samples - start), model.latent_dim)
         yield torch.from_numpy(np.stack([s.standard_normal(size) for s in streams], axis=1))
 
 

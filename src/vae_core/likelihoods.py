@@ -26,22 +26,26 @@ GREY_LEVEL = 1 / 255  # the step between two neighbouring pixel values
 
 
 class _BernoulliLogProb(torch.autograd.Function):
-    """x a − log(1 + eᵃ) for each pixel, and its gradient x − sigmoid(a).
+    """x a − log(1 + eᵃ), summed over pixels, and its gradient x − sigmoid(a).
 
-    log(1 + eᵃ) = max(a, 0) + log(1 + e^(−|a|)), where nothing can overflow. Written out because
-    evaluation spends its time here: PyTorch's version is as correct and three times slower.
+    log(1 + eᵃ) = max(a, 0) + log(1 + e^(−|a|)), where nothing can overflow. The second part is
+    taken as the logarithm of products: each factor lies between 1 and 2, so 100 of them stay
+    below 2¹⁰⁰. Written out because evaluation spends its time here: PyTorch's version is as
+    correct and five times slower.
     """
 
     @staticmethod
     def forward(ctx, logits: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(logits, x)
-        rest = logits.abs().neg_().exp_().add_(1).log_()
-        return torch.mul(x, logits).sub_(logits.clamp(min=0)).sub_(rest)
+        factors = logits.abs().neg_().exp_().add_(1)
+        products = [part.prod(dim=-1) for part in factors.split(100, dim=-1)]
+        rest = torch.stack(products, dim=-1).log_().sum(dim=-1)
+        return torch.mul(x, logits).sub_(logits.clamp(min=0)).sum(dim=-1).sub_(rest)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         logits, x = ctx.saved_tensors
-        return gradient * (x - torch.sigmoid(logits)), None
+        return gradient.unsqueeze(-1) * (x - torch.sigmoid(logits)), None
 
 
 class BernoulliImages(Independent):
@@ -61,7 +65,7 @@ class BernoulliImages(Independent):
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(x|z) in nats, summed over pixels, from the logits."""
         logits = self.base_dist.logits
-        return _BernoulliLogProb.apply(logits, value.to(logits.dtype)).sum(dim=-1)
+        return _BernoulliLogProb.apply(logits, value.to(logits.dtype))
 
     def log_prob_table(self, x: Tensor) -> Tensor:
         """log p(x|z) of **every** image under every distribution, by one matrix product.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import random
@@ -15,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 FINITE_CHECK_EVERY = 100  # steps; on a GPU each look makes the CPU wait
+FINITE_CHECK_EVERY_ON_CPU = 1
 VALIDATIONS = 20  # looks at the validation images in one training run
 SAVE_EVERY = 60.0  # seconds between two checkpoints
 
@@ -210,7 +212,7 @@ def fit(
         raise ValueError(
             f"batch_size: expected at most the number of images, {len(images)}, got {batch_size}"
         )
-    seed = default_seed() if seed is None else seed
+    seed = default_seed() if seed is None else _checked_seed(seed)
     n_weights = sum(parameter.numel() for parameter in model.parameters())
     precision = pick_precision(precision, device=chosen, n_weights=n_weights, batch_size=batch_size)
     if resume and checkpoint is None:
@@ -227,7 +229,7 @@ def fit(
     try:
         with _own_random_numbers(_noise_seed(seed), chosen), _ctrl_c_noted() as stop:
             if checkpoint is not None:
-                settings["images"] = hashlib.blake2b(images.cpu().numpy().tobytes()).hexdigest()
+                settings |= {"images": _fingerprint(images), "val": _fingerprint(val)}
                 settings = {name: str(value) for name, value in settings.items()}
                 if resume:
                     run.load(checkpoint, settings, chosen)
@@ -236,7 +238,8 @@ def fit(
             saved_at = time.monotonic()
             images = images.to(chosen)
             dtype = next(model.parameters()).dtype
-            look_every = 1 if chosen.type == "cpu" else FINITE_CHECK_EVERY
+            on_cpu = chosen.type == "cpu"
+            look_every = FINITE_CHECK_EVERY_ON_CPU if on_cpu else FINITE_CHECK_EVERY
             validate_every = max(1, steps // VALIDATIONS)
             bar = _progress_bar(steps, run.done)
             while run.done < steps and not stop.is_set():
@@ -262,12 +265,17 @@ def fit(
                     for term, value in mean_terms(model, val).items():
                         run.history.val.setdefault(term, []).append(value)
                 if checkpoint is not None and time.monotonic() - saved_at > SAVE_EVERY:
+                    run.stop_if_not_finite()  # the checkpoint before is worth more than NaN
                     run.try_to_save(checkpoint, settings, chosen)
                     saved_at = time.monotonic()
             run.history.interrupted = run.done < steps
             run.stop_if_not_finite()  # also what came after the last look
             if checkpoint is not None:
                 run.try_to_save(checkpoint, settings, chosen)
+    except Exception:
+        if checkpoint is not None and not resume and run.done == 0:
+            Path(checkpoint).unlink(missing_ok=True)  # a run that never began
+        raise
     finally:
         if bar is not None:
             bar.close()
@@ -375,6 +383,7 @@ class _Run:
         tensors |= {f"random.{name}": state for name, state in _random_states(device).items()}
         where = {"content": "checkpoint", "done": str(self.done), "device": device.type}
         where["position"] = str(self.order.position)
+        where["terms"] = json.dumps(list(self.record))  # a file forgets their order
         write_tensors(path, tensors, settings | where)
 
     def try_to_save(self, path: str | Path, settings: dict[str, str], device: torch.device) -> None:
@@ -407,10 +416,12 @@ class _Run:
             number, _, rest = name.partition(".")
             state["state"].setdefault(int(number), {})[rest] = tensor
         self.optimiser.load_state_dict(state)
-        for term, values in parts["train"].items():
+        terms = json.loads(about["terms"])
+        for term in terms:
+            values = parts["train"][term]
             self.record[term] = torch.empty(self.steps, dtype=values.dtype, device=device)
             self.record[term][: self.done] = values
-        self.history.val = {term: values.tolist() for term, values in parts["val"].items()}
+        self.history.val = {t: parts["val"][t].tolist() for t in terms if t in parts["val"]}
         self.history.val_steps = tensors["val_steps"].tolist()
         self.order.generator.set_state(parts["order"]["state"])
         self.order.start_epoch()
@@ -437,6 +448,22 @@ def _as_schedule(value: float | Schedule, name: str) -> Schedule:
         positive_float(value, name)
     at(0)
     return at
+
+
+def _checked_seed(seed: object) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed: expected an integer of at least 0, got {describe(seed)}")
+    if seed < 0:
+        raise ValueError(f"seed: expected an integer of at least 0, got {seed}")
+    return int(seed)
+
+
+def _fingerprint(images: Tensor | None) -> str:
+    """A number that other images don't have."""
+    if images is None:
+        return "none"
+    content = images.detach().cpu().contiguous().view(torch.uint8)  # NumPy has no bfloat16
+    return hashlib.blake2b(content.numpy()).hexdigest()
 
 
 def _noise_seed(seed: int) -> int:

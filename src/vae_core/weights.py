@@ -43,12 +43,13 @@ def load_weights(
     Raises: FileNotFoundError; ``WeightsError`` for a file that is damaged, is no safetensors file,
     holds other names or shapes than the model, or NaN.
     """
+    chosen = None if device is None else pick_device(device)
     tensors, about = read_tensors(path)
     if about.get("content") == "checkpoint":
         raise WeightsError(f"{path}: expected weights, got a checkpoint of fit (resume it there)")
     fill(model, tensors, path)
-    if device is not None:
-        model.to(pick_device(device))
+    if chosen is not None:
+        model.to(chosen)
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
@@ -99,7 +100,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            # Copies, because the tensors are windows on the file, which may change.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            return tensors, file.metadata() or {}
     except SafetensorError as error:
         raise WeightsError(f"{path}: damaged, or no safetensors file: {error}") from error
 

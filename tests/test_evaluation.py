@@ -470,7 +470,7 @@ def test_active_units_of_a_model_made_by_hand():
     assert units.active.tolist() == [True, False, False, False] and units.count == 1
     assert active_units(model, x, threshold=0.002, **GREY).count == 2
     text = repr(units)
-    assert "⟨1⟩ of 4" in text and "above 0.01" in text and "grey pixels, ⟨4⟩ images" in text
+    assert "⟨1⟩ of 4" in text and "above 0.01" in text and "grey, ⟨4⟩ images" in text
 
 
 def test_the_variance_over_images_divides_by_their_number():

@@ -74,7 +74,7 @@ class Estimate:
         error = f" ± {error}" if self.error else ""
         return (
             f"{self.quantity}: ⟨{self.value:.2f}⟩{error} nats "
-            f"({self.binarisation} pixels, ⟨{self.n_images:,}⟩ images, {self.samples})"
+            f"({self.binarisation}, ⟨{self.n_images:,}⟩ images, {self.samples})"
         )
 
 
@@ -114,8 +114,8 @@ class ActiveUnits:
 
     def __repr__(self) -> str:
         return (
-            f"active units: ⟨{self.count}⟩ of {len(self.active)} (variance of the posterior mean "
-            f"above {self.threshold:g}; {self.binarisation} pixels, ⟨{self.n_images:,}⟩ images)"
+            f"active units: ⟨{self.count}⟩ of {len(self.active)} "
+            f"(variance above {self.threshold:g}; {self.binarisation}, ⟨{self.n_images:,}⟩ images)"
         )
 
 
@@ -135,7 +135,7 @@ class Information:
 
     def __repr__(self) -> str:
         return (
-            f"{self.mutual_information}, at most log N = ⟨{self.ceiling:.2f}⟩\n"
+            f"{self.mutual_information}\n  which is at most log N = ⟨{self.ceiling:.2f}⟩\n"
             f"{self.marginal_kl}\n{self.mean_kl}"
         )
 

@@ -122,8 +122,8 @@ class GaussianLikelihood(nn.Module):
     """p(x|z) of grey pixels: a Gaussian around the decoder's image, with one σₓ for all pixels.
 
     Its negative logarithm is the squared error divided by 2σₓ², and a constant that counts as
-    soon as σₓ changes. With ``learned`` σₓ is a parameter that training fits; then σₓ² stays
-    above ``min_sigma``², because pixels that are always the same (the margin of MNIST) could be
+    soon as σₓ changes. With ``learned`` σₓ is a parameter that training fits; then σₓ stays
+    above ``min_sigma``, because pixels that are always the same (the margin of MNIST) could be
     "predicted" with an ever narrower Gaussian. The default is one grey level, 1/255: below it, a
     density measures how pixels were rounded.
 

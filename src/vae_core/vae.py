@@ -24,7 +24,7 @@ def soft_limit(log_var: Tensor) -> Tensor:
 
     An untrained or badly trained encoder can put out a log-variance of ±100, and exp(100)
     overflows in float32. A hard limit would cut the gradient off, and the unit could never come
-    back; here its slope is 1/(1 + |log σ²| − 20), never 0.
+    back; here its slope is 1/(s − 19) where log σ² = ±s, never 0.
     """
     excess = (log_var.abs() - LOG_VAR_LIMIT).relu()
     beyond = log_var.sign() * (LOG_VAR_LIMIT + excess.log1p())

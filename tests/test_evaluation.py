@@ -637,7 +637,7 @@ def test_an_estimate_says_its_conditions():
         ):
             text = repr(estimate)
             assert samples == estimate.samples and samples in text
-            assert estimate.binarisation == binarisation and f"({binarisation} pixels" in text
+            assert estimate.binarisation == binarisation and f"({binarisation}, ⟨" in text
             assert f"⟨{estimate.n_images:,}⟩ images" in text
             assert f"⟨{estimate.value:.2f}⟩" in text and "nats" in text
             if estimate.error and math.isfinite(estimate.error):

@@ -1,8 +1,9 @@
 """The checkers of the exercises: right answers pass, each wrong one gets its own diagnosis."""
 
 import pytest
+import torch
 
-from vae_core.exercises import check_squared_error
+from vae_core.exercises import check_reparameterise, check_squared_error
 
 
 @pytest.mark.parametrize(
@@ -26,4 +27,47 @@ from vae_core.exercises import check_squared_error
 )
 def test_check_squared_error(capsys, answer, verdict):
     check_squared_error(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def without_gradient(mean, log_var, noise):
+    with torch.no_grad():
+        return mean + torch.exp(log_var / 2) * noise
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda m, v, e: m + torch.exp(v / 2) * e, "✓ right"),
+        (lambda m, v, e: m + torch.sqrt(torch.exp(v)) * e, "✓ right"),
+        (without_gradient, "no gradient gets back"),
+        (lambda m, v, e: m + torch.exp(v / 2).detach() * e, "no gradient gets back"),
+        (lambda m, v, e: m + v.exp() * e, "which is the variance"),
+        (lambda m, v, e: m + v * e, "log σ² itself as σ"),
+        (lambda m, v, e: m + v / 2 * e, "the exponential is missing"),
+        (lambda m, v, e: m + v.sqrt() * e, "holds NaN"),
+        (lambda m, v, e: m + (2 * v).exp() * e, "fourth"),
+        (lambda m, v, e: m + (-v / 2).exp() * e, "sign of the exponent"),
+        (lambda m, v, e: m + v.exp() / 2 * e, "inside the exponential"),
+        (lambda m, v, e: m, "mean of the cloud"),
+        (lambda m, v, e: m + (v / 2).exp(), "one σ from the mean"),
+        (lambda m, v, e: m + e, "isn't scaled"),
+        (lambda m, v, e: (v / 2).exp() * e, "μ doesn't appear"),
+        (lambda m, v, e: (m + e) * (v / 2).exp(), "scaled the mean too"),
+        (lambda m, v, e: (v / 2).exp() + m * e, "mixed up μ and σ"),
+        (lambda m, v, e: m - (v / 2).exp() * e, "you subtracted"),
+        (lambda m, v, e: m + (v / 2).exp() * e[0], "one ε for the whole batch"),
+        (lambda m, v, e: m + (v / 2).exp() * e[:, :1], "one ε for all coordinates"),
+        (lambda m, v, e: m + (v / 2).exp() * e.mean(dim=0), "averaged ε over the batch"),
+        (lambda m, v, e: m + (v / 2).exp() * torch.randn_like(m), "noise of your own"),
+        (lambda m, v, e: torch.distributions.Normal(m, (v / 2).exp()).sample(), "noise of your"),
+        (lambda m, v, e: (m + (v / 2).exp() * e).sum(dim=1), "added up the coordinates"),
+        (lambda m, v, e: (m + (v / 2).exp() * e).mean(dim=0), "mean over the images"),
+        (lambda m, v, e: (m + e)[:2], "the shape is [2, 3]"),
+        (lambda m, v, e: 2 * (m + (v / 2).exp() * e), "the values aren't"),
+        (lambda m, v, e: (m, v), "you returned tuple"),
+    ],
+)
+def test_check_reparameterise(capsys, answer, verdict):
+    check_reparameterise(answer)
     assert verdict in capsys.readouterr().out

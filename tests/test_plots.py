@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from vae_core import Autoencoder, fit
-from vae_core.plots import scatter_codes, show_grids, show_rows, spread_apart, tile
+from vae_core.plots import (
+    DIGIT_COLOURS,
+    draw_ellipses,
+    ellipse_outlines,
+    scatter_codes,
+    show_grids,
+    show_rows,
+    spread_apart,
+    tile,
+)
 
 matplotlib.use("Agg")
 
@@ -87,3 +96,55 @@ def test_history_plots_every_term():
     assert ax.get_ylabel() == "squared error per image"
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), history.train["squared error"])
     np.testing.assert_array_equal(ax.lines[2].get_ydata(), history.val["squared error"])
+
+
+MEAN = torch.tensor([[1.0, -2.0], [0.0, 5.0]])
+STD = torch.tensor([[3.0, 0.5], [0.0, 2.0]])
+
+
+@pytest.mark.parametrize("radius", [1.0, 2.5])
+def test_every_point_of_an_outline_is_radius_standard_deviations_from_the_middle(radius):
+    outlines = ellipse_outlines(MEAN, STD, radius=radius, points=360)
+    assert outlines.shape == (2, 360, 2)
+    first = outlines[0]
+    np.testing.assert_allclose(((first - [1, -2]) / [3, 0.5] / radius) ** 2 @ [1, 1], 1)
+    np.testing.assert_allclose(first.max(axis=0), [1 + 3 * radius, -2 + 0.5 * radius])
+    np.testing.assert_allclose(first.min(axis=0), [1 - 3 * radius, -2 - 0.5 * radius])
+    assert (outlines[1][:, 0] == 0).all()  # σ = 0: no width
+
+
+def test_the_share_of_draws_inside_an_outline_is_the_one_stated():
+    from matplotlib.path import Path
+
+    draws = MEAN[0] + STD[0] * torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
+    for radius in (1.0, 2.0):
+        (outline,) = ellipse_outlines(MEAN[:1], STD[:1], radius=radius, points=200)
+        inside = Path(outline).contains_points(draws.numpy()).mean()
+        expected = 1 - np.exp(-(radius**2) / 2)
+        error = (expected * (1 - expected) / len(draws)) ** 0.5
+        assert abs(inside - expected) < 5 * error + 1e-3  # the polygon lies inside the ellipse
+
+
+def test_outlines_refuse_what_is_no_ellipse():
+    with pytest.raises(ValueError, match=r"mean: expected shape \[N, 2\]"):
+        ellipse_outlines(torch.zeros(3, 3), torch.ones(3, 3))
+    with pytest.raises(ValueError, match="std: expected 2 rows like mean, got 1"):
+        ellipse_outlines(MEAN, STD[:1])
+    with pytest.raises(ValueError, match="std: expected standard deviations"):
+        ellipse_outlines(MEAN, -STD)
+
+
+def test_each_ellipse_has_the_colour_of_its_digit():
+    from matplotlib.colors import to_rgba
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    draw_ellipses(ax, MEAN, STD, torch.tensor([3, 8]), radius=2)
+    lines = ax.collections[-1]
+    np.testing.assert_allclose(
+        lines.get_edgecolor(), [to_rgba(DIGIT_COLOURS[3]), to_rgba(DIGIT_COLOURS[8])]
+    )
+    for path, outline in zip(lines.get_paths(), ellipse_outlines(MEAN, STD, radius=2), strict=True):
+        np.testing.assert_allclose(path.vertices[:-1], outline)
+    np.testing.assert_allclose(ax.collections[0].get_offsets(), MEAN)
+    assert ax.get_aspect() == 1

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vae_core.models import squared_error
 
-__all__ = ["check_squared_error"]
+__all__ = ["check_reparameterise", "check_squared_error"]
 
 
 def check_squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -53,3 +53,72 @@ def check_squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.double(), b.double())
+
+
+def check_reparameterise(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Check a reader's z = μ + σ ⊙ ε from μ, log σ² and ε (chapter 2, exercise 1).
+
+    Prints that it is right, or what it computes instead; also when no gradient gets through.
+
+    Shapes: ``answer(mean, log_var, epsilon)`` is called with three tensors [5, 3] and should
+    return [5, 3].
+    """
+    draw = torch.Generator().manual_seed(0)
+    mean, log_var, noise = torch.randn(3, 5, 3, generator=draw, dtype=torch.float64)
+    inputs = [mean.requires_grad_(), log_var.requires_grad_(), noise]
+    got, again = answer(*inputs), answer(*inputs)
+    if not isinstance(got, Tensor):
+        print(f"✗ you returned {type(got).__name__}; a tensor with one code an image is wanted")
+        return
+    if got.shape == again.shape and not torch.equal(got.nan_to_num(), again.nan_to_num()):
+        print("✗ two calls gave two answers: you drew noise of your own; use the ε that is given")
+        return
+    if torch.isnan(got).any():
+        print("✗ your answer holds NaN: log σ² may be negative, and then it has no square root")
+        return
+    sigma = (0.5 * log_var).exp()
+    right = mean + sigma * noise
+    if _same(got, right):
+        if _lets_gradients_through(got, mean, log_var):
+            print("✓ right: z = μ + σ ⊙ ε with σ = exp(½ log σ²), and the gradient gets through")
+        else:
+            print("✗ the values are right, but no gradient gets back to μ and log σ²")
+        return
+    mistakes = {
+        "you used exp(log σ²), which is the variance; σ = exp(½ log σ²)": mean
+        + log_var.exp() * noise,
+        "you used log σ² itself as σ; σ = exp(½ log σ²)": mean + log_var * noise,
+        "½ log σ² is log σ; the exponential is missing": mean + 0.5 * log_var * noise,
+        "exp(2 log σ²) is σ to the fourth; the square root is a factor ½": mean
+        + (2 * log_var).exp() * noise,
+        "the sign of the exponent is wrong; that is 1/σ": mean + noise / sigma,
+        "you halved the variance; the ½ belongs inside the exponential": mean
+        + 0.5 * log_var.exp() * noise,
+        "ε doesn't appear: that is the mean of the cloud, not a draw from it": mean,
+        "ε doesn't appear: you went one σ from the mean for every image": mean + sigma,
+        "ε isn't scaled: multiply it by σ": mean + noise,
+        "μ doesn't appear: add it": sigma * noise,
+        "you scaled the mean too; σ multiplies ε alone": (mean + noise) * sigma,
+        "you mixed up μ and σ: ε is multiplied by σ, and μ is added": sigma + mean * noise,
+        "you subtracted σ ⊙ ε: the same cloud, but not the draw of (2.3)": mean - sigma * noise,
+        "you used one ε for the whole batch; each image has its own": mean + sigma * noise[:1],
+        "you used one ε for all coordinates; each has its own": mean + sigma * noise[:, :1],
+        "you averaged ε over the batch; each image has its own": mean + sigma * noise.mean(dim=0),
+        "you added up the coordinates; z has as many as μ": right.sum(dim=1),
+        "you took the mean over the images; each has its own code": right.mean(dim=0),
+    }
+    for diagnosis, wrong in mistakes.items():
+        if _same(got, wrong):
+            print(f"✗ {diagnosis}")
+            return
+    if got.shape != right.shape:
+        print(f"✗ the shape is {list(got.shape)}; for 5 images with 3 coordinates [5, 3] is wanted")
+        return
+    print("✗ the shape is right and the values aren't; compare with (2.2) and (2.3) term by term")
+
+
+def _lets_gradients_through(z: Tensor, *inputs: Tensor) -> bool:
+    if not z.requires_grad:
+        return False
+    gradients = torch.autograd.grad(z.sum(), inputs, allow_unused=True)
+    return all(gradient is not None for gradient in gradients)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIGIT_COLOURS",
+    "draw_ellipses",
+    "ellipse_outlines",
     "plot_history",
     "scatter_codes",
     "show_grids",
@@ -209,3 +211,54 @@ def _without_the_first_steps(values: np.ndarray) -> tuple[float, float]:
     later = values[len(values) // 20 :]
     room = 0.1 * max(float(later.max() - later.min()), 1e-9)
     return float(later.min()) - room, float(later.max()) + room
+
+
+def ellipse_outlines(
+    mean: Tensor, std: Tensor, *, radius: float = 1.0, points: int = 60
+) -> np.ndarray:
+    """Outlines of two-dimensional Gaussians with independent coordinates, around their means.
+
+    Point t of an outline is μ + radius · σ ⊙ (cos t, sin t).
+
+    Every point of an outline is ``radius`` standard deviations from the middle. A share
+    1 − exp(−radius²/2) of the draws falls inside: 39 % for 1, 86 % for 2.
+
+    Shapes: ``mean`` and ``std`` ``[N, 2]``, standard deviations of at least 0; the result
+    ``[N, points, 2]``, counter-clockwise from the right; the last point isn't the first again.
+
+    Raises: ValueError for other shapes, or a standard deviation below 0 or NaN.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        if values.ndim != 2 or values.shape[1] != 2:
+            raise ValueError(f"{name}: expected shape [N, 2], got {describe(values)}")
+    if len(mean) != len(std):
+        raise ValueError(f"std: expected {len(mean)} rows like mean, got {len(std)}")
+    if not (std >= 0).all():
+        raise ValueError("std: expected standard deviations of at least 0, got less or NaN")
+    points = positive_int(points, "points")
+    angle = np.arange(points) * (2 * np.pi / points)
+    circle = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (points, 2)
+    middle, scale = (values.detach().cpu().double().numpy()[:, None] for values in (mean, std))
+    return middle + scale * circle
+
+
+def draw_ellipses(
+    ax: Axes, mean: Tensor, std: Tensor, labels: Tensor | None = None, *, radius: float = 1.0
+) -> None:
+    """The clouds of two-dimensional codes as ellipses, coloured by digit where labels are given.
+
+    An ellipse reaches ``radius`` standard deviations from its middle. The dot in the middle stays
+    visible however small the ellipse is. The limits of ``ax`` stay the caller's choice.
+
+    Shapes: ``mean`` and ``std`` ``[N, 2]``; ``labels`` ``[N]`` with values 0 to 9.
+    """
+    from matplotlib.collections import PolyCollection
+
+    colours = BLUE if labels is None else [DIGIT_COLOURS[int(digit)] for digit in labels]
+    outlines = ellipse_outlines(mean, std, radius=radius)
+    ax.scatter(*mean.detach().cpu().T, s=4, linewidths=0, color=colours)
+    ax.add_collection(PolyCollection(outlines, facecolors=colours, edgecolors="none", alpha=0.15))
+    ax.add_collection(
+        PolyCollection(outlines, facecolors="none", edgecolors=colours, linewidths=0.9)
+    )
+    ax.set_aspect("equal")

@@ -51,7 +51,7 @@ class VAE(nn.Module):
     ``GaussianLikelihood(sigma_x)``.
 
     A subclass changes one part and keeps the rest: ``encoder`` and ``decoder`` for other networks
-    (their ends are ``[B, D]`` and ``[B, D]``), ``q`` for another posterior, ``prior`` for another
+    (from ``[B, D]`` to ``[B, 2d]``, from ``[N, d]`` to ``[N, D]``), ``q`` for another posterior, ``prior`` for another
     prior.
 
     Raises: TypeError or ValueError when a size is not an integer of at least 1, or the likelihood

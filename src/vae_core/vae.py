@@ -51,8 +51,8 @@ class VAE(nn.Module):
     ``GaussianLikelihood(sigma_x)``.
 
     A subclass changes one part and keeps the rest: ``encoder`` and ``decoder`` for other networks
-    (from ``[B, D]`` to ``[B, 2d]``, from ``[N, d]`` to ``[N, D]``), ``q`` for another posterior, ``prior`` for another
-    prior.
+    (from ``[B, D]`` to ``[B, 2d]``, from ``[N, d]`` to ``[N, D]``), ``q`` for another posterior,
+    ``prior`` for another prior.
 
     Raises: TypeError or ValueError when a size is not an integer of at least 1, or the likelihood
     isn't a module.

@@ -1,10 +1,12 @@
 """The checkers of the exercises: right answers pass, each wrong one gets its own diagnosis."""
 
+import math
+
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from vae_core.exercises import check_kl, check_reparameterise, check_squared_error
+from vae_core.exercises import check_elbo, check_kl, check_reparameterise, check_squared_error
 
 
 @pytest.mark.parametrize(
@@ -128,3 +130,56 @@ def test_an_answer_that_works_in_place_is_judged_by_its_result(capsys):
 def test_almost_right_is_not_right(capsys):
     check_kl(lambda m, v: 0.5 * terms(m, v).sum(dim=1) + 1e-3)
     assert "the values aren't" in capsys.readouterr().out
+
+
+def likelihood_by_torch(x, x_hat, sigma_x):
+    return Normal(x_hat, sigma_x).log_prob(x).sum(dim=1)
+
+
+def elbo_by_torch(x, x_hat, s, m, v):
+    return likelihood_by_torch(x, x_hat, s) - by_torch(m, v)
+
+
+def error(x, x_hat):
+    return (x - x_hat).square().sum(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (elbo_by_torch, "✓ right"),
+        (lambda x, y, s, m, v: -elbo_by_torch(x, y, s, m, v), "that is −ELBO, the loss; turn"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s**2) - by_torch(m, v), "constant of the Gauss"),
+        (lambda x, y, s, m, v: error(x, y) / (2 * s**2) + by_torch(m, v), "missing too"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s**2) - math.log(2 * math.pi * s**2) / 2
+         - by_torch(m, v), "counted the constant once"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s**2) + 6 * math.log(2 * math.pi * s**2)
+         - by_torch(m, v), "the constant has the wrong sign"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s**2) - 6 * math.log(2 * math.pi * s)
+         - by_torch(m, v), "σₓ stands where σₓ²"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s**2) - 6 * math.log(s**2) - by_torch(m, v),
+         "the 2π is missing"),
+        (lambda x, y, s, m, v: likelihood_by_torch(x, y, s) + by_torch(m, v), "you added the KL"),
+        (lambda x, y, s, m, v: likelihood_by_torch(x, y, s), "the KL is missing"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v) + error(x, y) / s**2, "lost its minus"),
+        (lambda x, y, s, m, v: -error(x, y) - 6 * math.log(2 * math.pi * s**2) - by_torch(m, v),
+         "divide it by 2σₓ²"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v) - error(x, y) / (2 * s**2),
+         "the ½ of the squared error"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s) - 6 * math.log(2 * math.pi * s**2)
+         - by_torch(m, v), "divided by 2σₓ;"),
+        (lambda x, y, s, m, v: -error(x, y) / (24 * s**2) - 6 * math.log(2 * math.pi * s**2)
+         - by_torch(m, v), "averaged the squared error over"),
+        (lambda x, y, s, m, v: likelihood_by_torch(x, y, s) / 12 - by_torch(m, v), "β = D"),
+        (lambda x, y, s, m, v: likelihood_by_torch(x, y, s) - by_torch(m, v) / 3, "β = 1/d"),
+        (lambda x, y, s, m, v: likelihood_by_torch(x, y, s) - 2 * by_torch(m, v), "½ of the KL"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v).sum(), "added up the whole batch"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v).mean(), "over the images already"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v)[:2], "the shape is [2]"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v) + 1e-3, "the values aren't"),
+        (lambda x, y, s, m, v: 3.0, "you returned float"),
+    ],
+)  # fmt: skip
+def test_check_elbo(capsys, answer, verdict):
+    check_elbo(answer)
+    assert verdict in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from vae_core.models import squared_error
 
-__all__ = ["check_kl", "check_reparameterise", "check_squared_error"]
+__all__ = ["check_elbo", "check_kl", "check_reparameterise", "check_squared_error"]
 
 
 def check_squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -189,6 +190,71 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         print(f"✗ the shape is {list(got.shape)}; for 5 images [5] is wanted")
         return
     print("✗ the shape is right and the values aren't; compare with equation (3.11) term by term")
+
+
+def check_elbo(answer: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]) -> None:
+    """Check a reader's ELBO of each image for Gaussian pixels (chapter 4, exercise 1).
+
+    Prints that it is right, or what it computes instead.
+
+    Shapes: ``answer(x, x_hat, sigma_x, mean, log_var)`` is called with two tensors [5, 12], a
+    number and two tensors [5, 3], and should return [5].
+    """
+    draw = torch.Generator().manual_seed(0)
+    x, x_hat = torch.rand(2, 5, 12, generator=draw, dtype=torch.float64)
+    mean, log_var = torch.randn(2, 5, 3, generator=draw, dtype=torch.float64)
+    sigma_x = 0.3
+    got = answer(x.clone(), x_hat.clone(), sigma_x, mean.clone(), log_var.clone())
+    if not isinstance(got, Tensor):
+        print(f"✗ you returned {type(got).__name__}; a tensor with one ELBO an image is wanted")
+        return
+    error = (x - x_hat).square().sum(dim=1)
+    per_unit = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)  # (3.10)
+    rate = per_unit.sum(dim=1)
+    constant = 6 * math.log(2 * math.pi * sigma_x**2)  # D/2 log(2πσₓ²) with D = 12
+    scaled = error / (2 * sigma_x**2)
+    right = -scaled - constant - rate
+    if _same(got, right):
+        print("✓ right: log p(x|z) with its constant, less the KL, one number an image")
+        return
+    no_square = 12 * math.log(2 * math.pi * sigma_x) / 2
+    per_pixel = constant / 12
+    mistakes = {
+        "the constant of the Gaussian is missing; (4.27) has it": -scaled - rate,
+        "you counted the constant once; each of the D pixels has it": -scaled - per_pixel - rate,
+        "the constant has the wrong sign": -scaled + constant - rate,
+        "in the constant, σₓ stands where σₓ² belongs": -scaled - no_square - rate,
+        "in the constant, the 2π is missing": -scaled - 12 * math.log(sigma_x) - rate,
+        "you added the KL; the ELBO is the likelihood less the KL": -scaled - constant + rate,
+        "the KL is missing": -scaled - constant,
+        "the squared error has lost its minus": scaled - constant - rate,
+        "the squared error is multiplied by −1 only; divide it by 2σₓ²": -error - constant - rate,
+        "the ½ of the squared error is missing": -2 * scaled - constant - rate,
+        "you divided by 2σₓ; the variance σₓ² belongs there": -error / (2 * sigma_x)
+        - constant
+        - rate,
+        "you averaged the squared error over the pixels": -scaled / 12 - constant - rate,
+        "you averaged all of log p(x|z) over the pixels; that is β = D": -(scaled + constant) / 12
+        - rate,
+        "you averaged the KL over the coordinates; that is β = 1/d": -scaled - constant - rate / 3,
+        "the ½ of the KL is missing": -scaled - constant - 2 * rate,
+        "you added up the whole batch; each image has an ELBO of its own": right.sum(),
+        "you took the mean over the images already": right.mean(),
+    }
+    for diagnosis, wrong in mistakes.items():
+        if _same(got, wrong):
+            print(f"✗ {diagnosis}")
+            return
+    if _same(got, -right):
+        print("✗ that is −ELBO, the loss; turn the sign round")
+        return
+    if _same(got, scaled + rate):
+        print("✗ that is the loss, −ELBO, and the constant of the Gaussian is missing too")
+        return
+    if got.shape != right.shape:
+        print(f"✗ the shape is {list(got.shape)}; for 5 images [5] is wanted")
+        return
+    print("✗ the shape is right and the values aren't; compare with (4.12) and (4.27)")
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

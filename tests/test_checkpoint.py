@@ -533,6 +533,13 @@ def test_a_full_disk_is_a_warning_and_training_goes_on(path, monkeypatch):
     assert same_weights(resumed, whole)
 
 
+def test_a_full_disk_for_a_resumed_run_leaves_the_file_that_it_came_from(path):
+    stopped(plain, PLAIN, path, 7)
+    with no_room_beyond(1000), pytest.warns(UserWarning, match="the file is that of step 7$"):
+        train(plain(), PLAIN, checkpoint=path, resume=True)
+    assert weights.read_tensors(path)[1]["done"] == "7"
+
+
 def test_a_full_disk_at_the_start_is_an_error(path):
     model, untouched = small_vae(1), small_vae(1)
     with no_room_beyond(1000), pytest.raises(OSError, match="could not write") as caught:

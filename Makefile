@@ -36,7 +36,7 @@ reproduce: $(FULL) ## run the notebooks on MNIST and compare with the stored out
 claims: $(FULL) ## try every claim with five seeds on two data sets, and store the ranges
 	$(BIN)/python tools/book.py claims $(CHAPTER)
 
-sync: $(SITE) ## .md to .ipynb, and run times and the repository's address to their places
+sync: $(SITE) ## .md to .ipynb; times, claims, equations and addresses to their places
 	$(BIN)/python tools/book.py sync
 
 address: $(SITE) ## another repository address, everywhere: make address URL=https://github.com/…

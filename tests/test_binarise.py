@@ -120,3 +120,42 @@ def test_an_unknown_way_to_binarise(data, how):
 def test_nothing_is_binarised_twice(data, how):
     with pytest.raises(ValueError, match=f"how: expected grey images to binarise, got {how}"):
         data.binarised(how).binarised("fixed")
+
+
+def test_parts_that_are_one_object_are_told_apart_by_their_position():
+    part = split(30)
+    redrawn = ImageData("one", part, part, part).binarised("redrawn")
+    assert torch.equal(redrawn.train.images, part.images)
+    assert black_and_white(redrawn.val.images) and black_and_white(redrawn.test.images)
+    assert not torch.equal(redrawn.val.images, redrawn.test.images)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "words"),
+    [
+        ([[0.0, 0.5]], TypeError, "images: expected a tensor of images"),
+        (torch.zeros(2, 4, dtype=torch.int64), TypeError, "images: expected uint8 values"),
+        (torch.zeros(2, 4, dtype=torch.bool), TypeError, "images: expected uint8 values"),
+        (torch.full((2, 4), 200.0), ValueError, r"images: expected float values in \[0, 1\].*255"),
+        (torch.full((2, 4), -0.1), ValueError, r"images: expected float values in \[0, 1\]"),
+        (torch.full((2, 4), torch.nan), ValueError, "images: expected finite values"),
+    ],
+)
+def test_only_pixel_values_can_be_drawn(images, error, words):
+    with pytest.raises(error, match=words):
+        binarise(images)
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"),
+    [(-1, ValueError), (2**63, ValueError), (1.0, TypeError), (True, TypeError), ("1", TypeError)],
+)
+def test_bad_seeds(data, seed, error):
+    with pytest.raises(error, match="seed: expected an integer"):
+        data.binarised("fixed", seed=seed)
+
+
+def test_the_largest_seed(data):
+    fixed = data.binarised("fixed", seed=2**63 - 1)
+    assert black_and_white(fixed.test.images)
+    assert not torch.equal(fixed.test.images, data.binarised("fixed").test.images)

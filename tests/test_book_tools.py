@@ -474,3 +474,36 @@ def test_claims_are_tried_on_both_data_sets_and_their_ranges_stored(executed, mo
     assert "nothing stored, for on strokes with seed 0 code cell" in capsys.readouterr().out
     md.write_text(md.read_text().replace("below=10", "above=-1"))
     assert everything(executed) == before
+
+
+# ------------------------------------------------------------------------------------ equations
+
+
+def test_every_numbered_equation_is_listed_with_the_code_that_names_it(root):
+    page = root / "book/pages/equations.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("# Equations\n\n<!-- equations --><!-- /equations -->\n")
+    md = root / "book/01_try.md"
+    text = md.read_text() + (
+        "\n## Two halves\n\n$$ a = b $$\n\n$$ 1 = 2h \\tag{1.1} $$\n\n"
+        "$$\\begin{align} h &= 1 / 2 \\tag{1.2}\\\\ &= 0.5 \\tag{1.3} \\end{align}$$\n\n"
+        "```{code-cell} ipython3\n# no heading, no equation: $$ \\tag{1.9} $$\n"
+        "h = 1 / 2  # (1.2)\nassert 1 == 2 * h  # (1.1)\n```\n"
+    )
+    md.write_text(text)
+    assert book.check_equations(root) == ["01_try: no line of code names equation (1.3)"]
+    text += (
+        "\n<details>\n<summary>Solution</summary>\n\n"
+        "```python\nassert h == 0.5  # (1.3)\n```\n\n</details>\n"
+    )
+    md.write_text(text)
+    assert book.check_equations(root) == []
+    book.sync(root)
+    listed = page.read_text()
+    assert listed.count("### [Two halves](../01_try.ipynb#two-halves)") == 1
+    assert "$$ 1 = 2h \\tag{1.1} $$\n\n```python\nassert 1 == 2 * h  # (1.1)\n```" in listed
+    assert "```python\nh = 1 / 2  # (1.2)\nassert h == 0.5  # (1.3)\n```" in listed
+    assert "a = b" not in listed and "1.9" not in listed
+    before = listed.replace("0.5", "0.6")
+    page.write_text(before)
+    assert any("equations.md: differs" in message for message in book.check_pairs(root))

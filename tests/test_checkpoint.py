@@ -462,6 +462,50 @@ def test_a_checkpoint_is_never_of_a_run_that_diverged(path, monkeypatch):
     )
 
 
+def overflow_in(step: int):
+    """A step size that no weight survives, in one step, counted from 1."""
+    return {"lr": lambda done: 1e39 if done == step - 1 else 1e-3}
+
+
+def test_a_checkpoint_never_holds_weights_that_an_update_spoilt(path, monkeypatch):
+    """Terms and gradients of step 6 are finite; its update isn't, and the save comes after it."""
+    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    with pytest.raises(TrainingDiverged, match="weights .* aren't finite after step 6"):
+        train(plain(), overflow_in(6), checkpoint=path)
+    resumed, whole = plain(), plain()
+    assert train(resumed, PLAIN, checkpoint=path, resume=True, steps=9).steps == 9
+    train(whole, PLAIN, steps=9)
+    assert same_weights(resumed, whole)
+
+
+@pytest.mark.parametrize("step", [1, 2, 14, STEPS])
+def test_a_run_that_dies_before_anything_trained_was_saved_leaves_no_file(path, step):
+    """Else the next attempt would be refused, for the sake of untrained weights."""
+    with pytest.raises(TrainingDiverged):
+        train(plain(), overflow_in(step), checkpoint=path)
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.parametrize("done", [0, 7])
+def test_a_resumed_run_that_dies_leaves_the_file_that_it_came_from(path, done, monkeypatch):
+    if done:
+        stopped(plain, PLAIN, path, done)
+    else:
+        in_step(model := plain(), 1, lambda: (press_ctrl_c(), press_ctrl_c()))
+        with pytest.raises(KeyboardInterrupt):
+            train(model, PLAIN, checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(TrainingDiverged):
+        train(plain(), overflow_in(done + 1), checkpoint=path, resume=True)
+    assert path.read_bytes() == before
+
+
+def test_the_fingerprint_of_the_images_is_short_enough_to_read(path):
+    stopped(plain, EVERYTHING, path, 3)
+    about = weights.read_tensors(path)[1]
+    assert len(about["images"]) == len(about["val"]) == 16 and about["images"] != about["val"]
+
+
 # A full disk
 
 
@@ -478,12 +522,22 @@ def test_a_full_disk_is_a_warning_and_training_goes_on(path, monkeypatch):
     finally:
         full.__exit__(None, None, None)
     assert len(heard) == (STEPS - 5) + 1  # after each step, and at the end
+    *during, last = [str(warning.message) for warning in heard]
+    assert all(message.endswith("; training goes on") for message in during)
+    assert last.endswith("; the file is that of step 5") and "goes on" not in last
     assert same_history(with_warnings, history) and same_weights(model, whole)
     assert os.listdir(path.parent) == [path.name]
     assert weights.read_tensors(path)[1]["done"] == "5"
     resumed = plain()
     train(resumed, PLAIN, checkpoint=path, resume=True)
     assert same_weights(resumed, whole)
+
+
+def test_a_full_disk_for_a_resumed_run_leaves_the_file_that_it_came_from(path):
+    stopped(plain, PLAIN, path, 7)
+    with no_room_beyond(1000), pytest.warns(UserWarning, match="the file is that of step 7$"):
+        train(plain(), PLAIN, checkpoint=path, resume=True)
+    assert weights.read_tensors(path)[1]["done"] == "7"
 
 
 def test_a_full_disk_at_the_start_is_an_error(path):

@@ -182,6 +182,18 @@ def test_samples_need_a_gaussian():
             reparameterise(q, torch.zeros(1, 5, 3))
 
 
+@pytest.mark.parametrize("q", [diagonal(5), full(5)], ids=["diagonal", "full"])
+@pytest.mark.parametrize("d", [1, 2, 4])
+def test_distributions_of_different_sizes_are_an_error(q, d):
+    """One unit in the prior would be repeated for all three of q's, and nobody would see it."""
+    words = rf"p: expected the event shape of q \(3,\), got \({d},\)"
+    with pytest.raises(ValueError, match=words):
+        kl(q, diagonal(d=d))
+    if isinstance(q, Independent):
+        with pytest.raises(ValueError, match=words):
+            kl_per_unit(q, diagonal(d=d))
+
+
 # ---------------------------------------------------------------------------- the terms
 
 
@@ -341,6 +353,8 @@ def test_the_terms_have_the_type_of_the_model(dtype):
         (torch.zeros(1, 1, 2), ValueError, r"noise: expected shape \[S, 5, 2\]"),  # broadcasts
         (torch.zeros(1, 5, 1), ValueError, r"noise: expected shape \[S, 5, 2\]"),
         (torch.zeros(0, 5, 2), ValueError, "S of at least 1"),
+        (torch.full((1, 5, 2), math.nan), ValueError, "noise: expected finite values"),
+        (torch.full((1, 5, 2), -math.inf), ValueError, "noise: expected finite values"),
         (torch.zeros(1, 5, 2, dtype=torch.int64), TypeError, "noise: expected a float tensor"),
         ([[[0.0] * 2] * 5], TypeError, "noise: expected a float tensor"),
     ],

@@ -619,8 +619,9 @@ def test_information_does_not_depend_on_the_order_of_images_beyond_its_error():
 
 
 def test_an_estimate_says_its_conditions():
-    model, x = black_and_white_vae(), black_and_white(1234)
+    model = black_and_white_vae()
     for binarisation in ("grey", "fixed", "redrawn"):
+        x = black_and_white(1234) // (2 if binarisation == "grey" else 1)
         about = {"binarisation": binarisation}
         elbo = estimate_elbo(model, x, n_samples=10, **about)
         information = estimate_information(model, x[:50], n_samples=2, **about)
@@ -734,6 +735,72 @@ def test_weights_that_are_not_finite_are_an_error(name, where, value):
 def test_bad_images(name, x, binarisation, error, words):
     with pytest.raises(error, match=words):
         ESTIMATES[name](black_and_white_vae(), x, binarisation=binarisation)
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+@pytest.mark.parametrize("binarisation", ["grey", "fixed"])
+@pytest.mark.parametrize(
+    ("x", "error"),
+    [
+        (black_and_white(300, 11), ValueError),
+        (black_and_white(300).float(), ValueError),
+        (torch.full((300, 12), torch.nan), ValueError),
+        (black_and_white(300).int(), TypeError),
+    ],
+)
+def test_messages_about_images_name_the_argument(name, binarisation, x, error):
+    """Of the estimate, not of ``encode``; and with the shape of all images, not of a chunk."""
+    with pytest.raises(error, match="^images: expected") as caught:
+        ESTIMATES[name](black_and_white_vae(), x, binarisation=binarisation)
+    assert "shape (250" not in str(caught.value)
+
+
+def test_messages_about_the_images_of_a_linear_vae():
+    model = LinearVAE(2, 5)
+    with pytest.raises(ValueError, match=r"^images: expected shape \[B, 5\]"):
+        estimate_elbo(model, torch.zeros(3, 4), **GREY)
+    with pytest.raises(ValueError, match="^images: expected finite values"):
+        estimate_elbo(model, torch.full((3, 5), torch.nan), **GREY)
+    with pytest.raises(ValueError, match=r"^images: expected float values in \[0, 1\]"):
+        estimate_elbo(model, torch.full((3, 5), 7.0), **FIXED)
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: x / 255], ids=["bytes", "floats"])
+def test_black_and_white_images_that_are_called_grey_are_a_warning(name, form):
+    words = "binarisation: the images are black and white, got 'grey'"
+    with pytest.warns(UserWarning, match=words) as heard:
+        ESTIMATES[name](black_and_white_vae(), form(black_and_white(3)), **GREY)
+    assert [warning.filename for warning in heard] == [__file__]  # where the caller is
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+@pytest.mark.parametrize("value", [0, 255, 128])
+def test_images_of_one_colour_may_be_grey_ones(name, value, recwarn):
+    ESTIMATES[name](black_and_white_vae(), torch.full((2, 12), value, dtype=torch.uint8), **GREY)
+    assert len(recwarn) == 0
+
+
+@pytest.mark.parametrize(
+    ("seed", "error", "words"),
+    [
+        (-1, ValueError, "seed: expected an integer of at least 0, got -1"),
+        (2**63, ValueError, r"seed: expected an integer below 2\*\*63"),
+        (1.0, TypeError, "seed: expected an integer of at least 0, got 1.0"),
+        (None, TypeError, "seed: expected an integer of at least 0, got None"),
+        (True, TypeError, "seed: expected an integer of at least 0, got True"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ELBO", "log-likelihood", "information"])
+def test_bad_seeds(name, seed, error, words):
+    with pytest.raises(error, match=words):
+        ESTIMATES[name](black_and_white_vae(), black_and_white(3), seed=seed, **FIXED)
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), 2**63 - 1])
+def test_seeds_of_numpy_and_large_ones(seed):
+    values = ESTIMATES["ELBO"](black_and_white_vae(), black_and_white(3), seed=seed, **FIXED)
+    assert torch.isfinite(values).all()
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,12 @@ def test_learned_width_stays_above_its_bound(min_sigma):
         ({"sigma_x": True}, TypeError, "sigma_x: expected a number above 0"),
         ({"sigma_x": torch.tensor([0.1, 0.2])}, TypeError, "sigma_x: expected a number above 0"),
         ({"sigma_x": 0.1, "min_sigma": 0}, ValueError, "min_sigma: expected a finite number"),
+        ({"sigma_x": 9e-7}, ValueError, "sigma_x: expected at least 1e-06, .*got 9e-07"),
+        (
+            {"sigma_x": 0.1, "learned": True, "min_sigma": 1e-9},
+            ValueError,
+            "min_sigma: expected at least 1e-06",
+        ),
         (
             {"sigma_x": 0.1, "learned": True, "min_sigma": 0.1},
             ValueError,
@@ -257,3 +263,19 @@ def test_learned_width_stays_above_its_bound(min_sigma):
 def test_bad_widths(arguments, error, words):
     with pytest.raises(error, match=words):
         GaussianLikelihood(**arguments)
+
+
+@pytest.mark.parametrize("activation", [None, torch.nn.Identity()])
+def test_the_smallest_width_has_finite_densities(activation):
+    likelihood = GaussianLikelihood(1e-6, activation=activation)
+    assert torch.isfinite(likelihood(torch.zeros(1, 784)).log_prob(torch.ones(1, 784))).all()
+
+
+@pytest.mark.parametrize("likelihood", [BernoulliLikelihood(), GaussianLikelihood(0.3)])
+def test_expand_keeps_the_kind_and_the_densities(likelihood):
+    p, x = likelihood(random_numbers(4, 20)), grey(4, 20)
+    larger = p.expand((3, 4))
+    assert type(larger) is type(p)
+    assert larger.batch_shape == (3, 4) and larger.event_shape == (20,)
+    torch.testing.assert_close(larger.log_prob(x), p.log_prob(x).expand(3, 4))
+    assert larger.sample().shape == (3, 4, 20)

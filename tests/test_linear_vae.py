@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
-from vae_core import LinearVAE, elbo_terms, optimal_kl_per_unit, pca
+from vae_core import (
+    LinearVAE,
+    elbo_terms,
+    estimate_elbo,
+    fit,
+    mean_terms,
+    optimal_kl_per_unit,
+    pca,
+)
 
 
 def random_numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -299,6 +307,25 @@ def test_images_that_never_change():
 
 
 # ---------------------------------------------------------------------------- input
+
+
+def test_a_very_narrow_posterior_is_held_back_by_the_soft_limit():
+    """Where σₓ² is below e⁻²⁰ λᵢ the encoder can't be the true posterior, as the docstring says."""
+    data = pca(grey_images())
+    largest = math.sqrt(data.variances[0].item()) * math.exp(-10)
+    for factor, tight in ((1.05, True), (0.5, False)):
+        model = LinearVAE.at_optimum(data, 1, sigma_x=factor * largest)
+        ratio = model.encode(grey_images()).variance / model.true_posterior(grey_images()).variance
+        assert (abs(ratio.mean().item() - 1) < 1e-5) == tight
+
+
+def test_any_finite_values_are_for_the_estimates_and_not_for_fit():
+    model, x = random_model(), 100 * random_numbers(4, 8)
+    assert torch.isfinite(elbo_terms(model, x).elbo).all()
+    assert math.isfinite(estimate_elbo(model, x, binarisation="grey").elbo.value)
+    for train in (lambda: fit(model, x, steps=1, batch_size=2), lambda: mean_terms(model, x)):
+        with pytest.raises(ValueError, match=r"images: expected float values in \[0, 1\]"):
+            train()
 
 
 def test_images_may_have_any_finite_values():

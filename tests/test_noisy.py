@@ -34,6 +34,15 @@ def test_noisy_loss_by_hand(images):
     torch.testing.assert_close(got["squared error"], (x - model.decoder(z)).square().sum(dim=1))
 
 
+def test_hidden_widths_may_come_from_an_iterator():
+    """It can be read once only, and the encoder is built twice."""
+    shapes = [
+        [tuple(weights.shape) for weights in NoisyAutoencoder(3, hidden=hidden).parameters()]
+        for hidden in ((20, 10), iter((20, 10)))
+    ]
+    assert shapes[0] == shapes[1]
+
+
 def test_noisy_encode_is_a_cloud_and_reconstruct_draws_from_it(images):
     model = NoisyAutoencoder(2)
     cloud = model.encode(images)

@@ -290,6 +290,17 @@ def no_clipped_equation(visit: Visit) -> list[str]:
     )
 
 
+def no_equation_to_scroll(visit: Visit) -> list[str]:
+    """From 390 px on, each displayed equation shows whole, with its number, where it stands."""
+    return visit.page.evaluate(
+        """() => innerWidth < 390 ? [] :
+          [...document.querySelectorAll("article .katex-display")]
+            .filter(e => e.scrollWidth > e.clientWidth + 4)
+            .map(e => `${e.scrollWidth - e.clientWidth} px too wide: `
+              + (e.querySelector("annotation")?.textContent || "?").slice(0, 60))"""
+    )
+
+
 def no_page_scroll(visit: Visit) -> list[str]:
     """The page as a whole does not scroll sideways, and nothing is cut off so that it doesn't."""
     return visit.page.evaluate(
@@ -433,6 +444,7 @@ CHECKS: dict[str, Check] = {
         no_raw_mathematics,
         no_red_mathematics,
         no_clipped_equation,
+        no_equation_to_scroll,
         no_page_scroll,
         images_have_words,
         images_keep_their_shape,
@@ -757,6 +769,7 @@ PLANTED: dict[str, dict[str, str]] = {
         "number on formula": KATEX_HTML + "{padding-right: 0 !important}",
         "top": ".equation{height: 1em}",
     },
+    "no_equation_to_scroll": {"wide": ""},
     "no_page_scroll": {
         "wide block": "<div style='width: 900px'>wide</div>",
         "long line": f"<div style='white-space: nowrap'>{'word ' * 60}</div>",
@@ -808,7 +821,7 @@ def with_defect(check: str, name: str) -> Callable[[str], str]:
         old, new = REPLACED[check][name]
         return lambda html: re.sub(old, new, html)
     what = PLANTED[check][name]
-    return lambda html: plant(html, wide_equation(what) if "clipped" in check else what)
+    return lambda html: plant(html, wide_equation(what) if "equation" in check else what)
 
 
 def test_every_check_has_a_defect():

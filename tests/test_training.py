@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from vae_core import (
     VAE,
     Autoencoder,
+    GaussianLikelihood,
     TrainingDiverged,
     devices,
     fit,
@@ -485,6 +486,41 @@ def test_mean_terms_of_a_vae_is_the_mean_over_all_images(batch_size):
     assert got == pytest.approx({term: total / 7 for term, total in sums.items()}, rel=1e-6)
 
 
+class WithModes(OneNumber):
+    """Layers of different modes: a part that is frozen in evaluation mode, say."""
+
+    def __init__(self, fails: bool = False):
+        super().__init__()
+        self.fails = fails
+        self.frozen, self.free = torch.nn.Dropout(), torch.nn.Dropout()
+        self.train()
+        self.frozen.eval()
+
+    def modes(self):
+        return [module.training for module in (self, self.frozen, self.free)]
+
+    def loss_terms(self, x):
+        assert self.modes() == [False] * 3
+        if self.fails:
+            raise ArithmeticError("planted")
+        return super().loss_terms(x)
+
+
+def test_mean_terms_puts_the_mode_of_every_layer_back():
+    model = WithModes()
+    mean_terms(model, some_images(5))
+    assert model.modes() == [True, False, True]
+
+
+def test_mean_terms_puts_modes_and_random_numbers_back_after_an_error():
+    model = WithModes(fails=True)
+    before = torch.get_rng_state()
+    with pytest.raises(ArithmeticError, match="planted"):
+        mean_terms(model, some_images(5))
+    assert model.modes() == [True, False, True]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 class Watching(OneNumber):
     """Notes every batch that it is given, apart for training and validation."""
 
@@ -538,6 +574,31 @@ def test_redraw_wants_validation_images_that_are_drawn_already():
             fit(model, grey, val=val, steps=3, batch_size=10, redraw=True)
         assert same_weights(model, before)
     fit(small_vae(), grey, val=grey, steps=3, batch_size=10)  # grey throughout is a choice
+
+
+@pytest.mark.parametrize("as_floats", [False, True], ids=["bytes", "floats"])
+def test_redraw_forgotten_is_an_error_before_any_step(as_floats):
+    """Grey in training and black and white in validation: nobody wants to compare the two."""
+    grey, val = small_images(black_and_white=False), small_images(9)
+    if as_floats:
+        grey, val = grey / 255, val / 255
+    model = small_vae()
+    before = copy.deepcopy(model)
+    with pytest.raises(ValueError, match="^redraw: expected True for grey training images"):
+        fit(model, grey, val=val, steps=3, batch_size=10)
+    assert same_weights(model, before)
+
+
+def test_where_redraw_was_not_forgotten():
+    grey, binary = small_images(black_and_white=False), small_images()
+    some = {"steps": 1, "batch_size": 10}
+    fit(small_vae(), grey, val=binary[:9], redraw=True, **some)
+    fit(small_vae(), grey, val=grey[:9], **some)
+    fit(small_vae(), grey, **some)
+    fit(small_vae(), binary, val=binary[:9], **some)
+    # Other models than those of black-and-white pixels see grey values anyway.
+    fit(small_vae(likelihood=GaussianLikelihood(0.3)), grey, val=binary[:9], **some)
+    fit(Autoencoder(2, hidden=(8,), n_pixels=16), grey, val=binary[:9], **some)
 
 
 @pytest.mark.parametrize("redraw", [False, True])
@@ -740,6 +801,17 @@ def test_a_term_without_weight_is_watched_too():
     assert math.isfinite(model.w.item())
 
 
+@pytest.mark.parametrize("bad_step", [1, 5])
+def test_weights_that_the_last_update_spoils_are_an_error(bad_step):
+    """Term and gradient are finite; what the optimiser makes of them isn't, and no step follows."""
+    model = OneNumber()
+    with pytest.raises(TrainingDiverged, match=f"weights 'w' aren't finite after step {bad_step}"):
+        fit(
+            model, some_images(), steps=bad_step, batch_size=10, device="cpu",
+            lr=lambda step: 1e39 if step == bad_step - 1 else 1e-3,
+        )  # fmt: skip
+
+
 def test_rare_looks_find_the_first_bad_step(monkeypatch):
     """As on a GPU, where each look takes time: found later, and still named rightly."""
     monkeypatch.setattr(training, "FINITE_CHECK_EVERY_ON_CPU", 100)
@@ -867,6 +939,7 @@ def test_the_last_line_and_nothing_else(capsys):
         ({"seed": -1}, ValueError, "seed: expected an integer of at least 0, got -1"),
         ({"seed": 1.0}, TypeError, "seed: expected an integer of at least 0, got 1.0"),
         ({"seed": "1"}, TypeError, "seed: expected an integer of at least 0, got '1'"),
+        ({"seed": 2**63}, ValueError, r"seed: expected an integer below 2\*\*63, got 9223"),
         ({"precision": "half"}, ValueError, "precision: expected 'auto', 'float32' or 'bfloat16'"),
         ({"precision": torch.bfloat16}, ValueError, "precision: expected 'auto'"),
         ({"resume": True}, ValueError, "checkpoint: expected the file to resume from, got None"),
@@ -886,11 +959,33 @@ def test_a_device_that_is_not_there():
         pick_device("cuda")
 
 
-@pytest.mark.parametrize("value", ["-1", "x", "1.5"])
+@pytest.mark.parametrize("value", ["-1", "x", "1.5", str(2**63)])
 def test_bad_seed_in_the_environment(monkeypatch, value):
     monkeypatch.setenv("VAE_CORE_SEED", value)
     with pytest.raises(ValueError, match="VAE_CORE_SEED: expected an integer"):
         seed_everything()
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"),
+    [(-1, ValueError), (2**63, ValueError), (1.0, TypeError), (True, TypeError), ("1", TypeError)],
+)
+def test_bad_seeds(seed, error):
+    seed_everything(11)
+    expected = global_random_numbers()
+    seed_everything(11)
+    with pytest.raises(error, match="seed: expected an integer"):
+        seed_everything(seed)
+    assert global_random_numbers() == expected  # nothing was seeded by halves
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), 2**32, 2**63 - 1])
+def test_large_seeds_and_those_of_numpy(seed):
+    assert seed_everything(seed) == seed
+    first = global_random_numbers()
+    seed_everything(seed)
+    assert global_random_numbers() == first
+    fit(small_vae(), small_images(), steps=1, batch_size=10, seed=seed)
 
 
 def test_seed_of_the_environment(monkeypatch):

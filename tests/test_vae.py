@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.distributions import (
     Bernoulli,
+    Categorical,
     Independent,
+    MixtureSameFamily,
     MultivariateNormal,
     Normal,
     kl_divergence,
@@ -19,9 +21,14 @@ from vae_core import (
     VAE,
     BernoulliLikelihood,
     GaussianLikelihood,
+    active_units,
     as_pixels,
     elbo_terms,
+    estimate_elbo,
+    estimate_information,
     estimate_log_likelihood,
+    fit,
+    log_evidence_2d,
     mlp,
 )
 from vae_core.vae import diagonal_gaussian, soft_limit
@@ -285,9 +292,65 @@ def test_weights_that_are_not_finite_are_named(bad, images):
         model.decoder[2].bias[5] = bad
     with pytest.raises(ValueError, match="encode: .* not finite; are the model's weights?"):
         model.encode(images)
-    if math.isnan(bad):  # an infinite logit is a probability of 1
-        with pytest.raises(ValueError, match="decode: .* not finite; are the model's weights?"):
-            model.decode(torch.zeros(1, 2))
+    with pytest.raises(ValueError, match="decode: .* not finite; are the model's weights?"):
+        model.decode(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_decoder_bias_that_is_not_finite_is_an_error(bad):
+    """Also −∞ and ∞: as probabilities they are 0 and 1, and look finite."""
+    model = VAE(2)
+    with torch.no_grad():
+        model.decoder[2].bias[5] = bad
+    with pytest.raises(ValueError, match="decode: .* not finite; are the model's weights?"):
+        model.decode(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_learned_sigma_that_is_not_finite_is_an_error(bad):
+    model = VAE(2, likelihood=GaussianLikelihood(0.3, learned=True))
+    with torch.no_grad():
+        model.likelihood.log_excess.fill_(bad)
+    with pytest.raises(ValueError, match="decode: .* not finite; are the model's weights?"):
+        model.decode(torch.zeros(1, 2))
+
+
+def test_a_posterior_without_width_is_an_error():
+    class Point(VAE):
+        def q(self, x):
+            mean = self.encoder(x)[:, : self.latent_dim]
+            return Independent(Normal(mean, torch.zeros_like(mean), validate_args=False), 1)
+
+    with pytest.raises(ValueError, match="encode: .* not finite"):
+        Point(2).encode(torch.zeros(1, 784))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4, 1e30])
+def test_large_outputs_are_no_error(size):
+    """Certain pixels are a matter of the model, and certain they are here."""
+    model = with_random_weights(VAE(2, hidden=(), n_pixels=16), size=size).float()
+    p = model.decode(torch.ones(3, 2))
+    assert torch.isfinite(p.mean).all()
+
+
+def test_decode_takes_a_likelihood_that_checks_its_values():
+    """PyTorch's own Bernoulli refuses grey values, and its mean is one."""
+
+    class Strict(nn.Module):
+        def forward(self, outputs):
+            return Independent(Bernoulli(logits=outputs, validate_args=True), 1)
+
+    model = VAE(2, likelihood=Strict())
+    assert model.decode(torch.zeros(1, 2)).mean.shape == (1, 784)
+
+
+def test_gradients_flow_through_what_encode_and_decode_return(images):
+    model = VAE(2, hidden=(5,), likelihood=GaussianLikelihood(0.3, learned=True))
+    model.decode(model.encode(images).mean).log_prob(as_pixels(images)).sum().backward()
+    assert all(weights.grad is not None for weights in model.parameters())
+    grey = VAE(2)
+    grey.decode(torch.zeros(1, 2)).mean.sum().backward()
+    assert grey.decoder[0].bias.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("likelihood", [None, GaussianLikelihood(0.3)])
@@ -458,6 +521,54 @@ def prior_by_hand(model: VAE) -> MultivariateNormal:
         variance = model.prior_log_var.detach().exp()
         return MultivariateNormal(model.prior_mean.detach(), variance.diag())
     return MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())
+
+
+class MixturePrior(VAE):
+    """p(z) with two bumps: its KL has no closed form."""
+
+    def __init__(self):
+        super().__init__(2, hidden=(5,), n_pixels=16)
+
+    @property
+    def prior(self):
+        means = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).to(next(self.parameters()))
+        bumps = Independent(Normal(means, 1.0), 1)
+        return MixtureSameFamily(Categorical(logits=means.new_zeros(2)), bumps)
+
+
+class TrainableMixturePrior(MixturePrior):
+    """As the description of ``VAE`` says: the KL estimated from the sample."""
+
+    def loss_terms(self, x):
+        terms = elbo_terms(self, x)
+        return {"reconstruction": -terms.log_likelihood[0], "KL": terms.sampled_kl[0]}
+
+
+def test_a_prior_without_a_closed_form_is_an_error_where_the_kl_is_needed():
+    torch.manual_seed(0)
+    model, x = MixturePrior(), BLACK_AND_WHITE
+    before = copy.deepcopy(model.state_dict())
+    words = "no closed form in PyTorch .* p is MixtureSameFamily.*sampled_kl"
+    with pytest.raises(NotImplementedError, match=words):
+        fit(model, x, steps=1, batch_size=2)
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
+    for estimate in (estimate_elbo, estimate_information):
+        with pytest.raises(NotImplementedError, match=words):
+            estimate(model, x, binarisation="fixed")
+    # And where it isn't needed, the numbers are right: two ways to the same log p(x).
+    grid = log_evidence_2d(model, x, points=81, binarisation="fixed")
+    samples = estimate_log_likelihood(model, x, k=3000, binarisation="fixed")
+    assert abs(grid.value - samples.value) < 5 * samples.error < 0.1
+    assert active_units(model, x, binarisation="fixed").count >= 0
+
+
+def test_a_prior_without_a_closed_form_can_be_trained_on_the_sampled_kl():
+    torch.manual_seed(0)
+    model = TrainableMixturePrior()
+    before = log_evidence_2d(model, BLACK_AND_WHITE, points=81, binarisation="fixed").value
+    fit(model, BLACK_AND_WHITE, steps=400, batch_size=4, lr=1e-2)
+    after = log_evidence_2d(model, BLACK_AND_WHITE, points=81, binarisation="fixed").value
+    assert after > before + 3
 
 
 EXTENSIONS = (Convolutional, FullCovariance, LearnedPrior)

@@ -74,6 +74,25 @@ def test_what_is_loaded_is_what_was_saved_to_the_last_bit(make, path):
     assert os.listdir(path.parent) == [path.name]
 
 
+class Tied(torch.nn.Module):
+    """A decoder that is its encoder turned round, and one tensor under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+        self.decoder.weight = self.encoder.weight
+        self.register_buffer("part", self.encoder.bias.detach()[:2])
+
+
+def test_layers_that_share_a_tensor_can_be_saved(path):
+    there, here = Tied(), Tied()
+    before = state(there)
+    save_weights(there, path)
+    load_weights(here, path)
+    assert same(state(here), before) and same(state(there), before)
+    assert here.decoder.weight is here.encoder.weight
+
+
 def test_loading_keeps_the_parameters_that_an_optimiser_holds(path):
     save_weights(small_vae(0), path)
     model = small_vae(1)

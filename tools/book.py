@@ -40,6 +40,9 @@ MUST_NAME = ["README.md", "CITATION.cff", "pyproject.toml"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TIME = re.compile(r"(?<=<!-- time -->).*?(?=<!-- /time -->)", re.DOTALL)
 CLAIMS = re.compile(r"(?<=<!-- claims -->).*?(?=<!-- /claims -->)", re.DOTALL)
+EQUATIONS = re.compile(r"(?<=<!-- equations -->).*?(?=<!-- /equations -->)", re.DOTALL)
+DISPLAY = re.compile(r"\$\$(.*?)\$\$", re.DOTALL)
+TAG = re.compile(r"\\tag\{(.*?)\}")
 CLAIM = re.compile(r"^✓ (?P<claim>.*): ⟨(?P<value>[^⟩]*)⟩, (?P<bound>.*)$", re.MULTILINE)
 MEASURED = re.compile(r"⟨([^⟩]*)⟩")
 NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -180,6 +183,10 @@ def synced(root: Path) -> dict[Path, str]:
     table = root / "book/pages/claims.md"
     if table in texts:
         texts[table] = CLAIMS.sub("\n\n" + claims_in_words(root) + "\n\n", texts[table])
+    table = root / "book/pages/equations.md"
+    if table in texts:
+        listed = f"\n\n{equations_in_words(root)}\n\n"
+        texts[table] = EQUATIONS.sub(lambda _: listed, texts[table])
     return texts
 
 
@@ -553,6 +560,62 @@ def claims_in_words(root: Path) -> str:
     return "\n".join(lines).strip()
 
 
+# ---------------------------------------------------------------------------------- equations
+
+
+@dataclass(frozen=True)
+class Display:
+    """A displayed formula with one or more numbers: its Markdown, and the heading above it."""
+
+    markdown: str
+    numbers: list[str]
+    heading: str
+
+
+def numbered_displays(text: str) -> list[Display]:
+    """Every displayed formula of a page's Markdown that has a number, in order."""
+    text, found = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), []
+    for match in DISPLAY.finditer(text):
+        if numbers := TAG.findall(match[0]):
+            heading = re.findall(r"^#+ (.*)$", text[: match.start()], re.MULTILINE)[-1]
+            found.append(Display(match[0], numbers, heading))
+    return found
+
+
+def anchor(heading: str) -> str:
+    """GitHub's anchor of a heading, which the site uses too."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def code_of(page: Page) -> list[str]:
+    """The lines of a page's code cells and of its solutions."""
+    nb = notebook(page.md.read_text(encoding="utf-8"))
+    sources = [cell.source for cell in code_cells(nb)]
+    sources += [fence for fences in solutions(nb) for fence in fences]
+    return [line for source in sources for line in source.splitlines()]
+
+
+def equations_in_words(root: Path) -> str:
+    """Each numbered formula, and the lines of code of its own page that name its numbers."""
+    lines = []
+    for page in pages(root):
+        text, code = page.md.read_text(encoding="utf-8"), code_of(page)
+        displays = numbered_displays(text)
+        if displays:
+            title = re.search(r"^# (.*)$", text, re.MULTILINE)
+            lines += [f"## {title[1]}", ""]
+        link = os.path.relpath(page.ipynb, root / "book/pages").replace(os.sep, "/")
+        heading = None
+        for display in displays:
+            if display.heading != heading:
+                heading = display.heading
+                lines += [f"### [{heading}]({link}#{anchor(heading)})", ""]
+            marks = [f"({number})" for number in display.numbers]
+            named = [line.strip() for line in code if any(mark in line for mark in marks)]
+            lines += [display.markdown, "", "```python", *dict.fromkeys(named), "```", ""]
+    return "\n".join(lines).strip()
+
+
 # ---------------------------------------------------------------------------------- solutions
 
 
@@ -702,6 +765,17 @@ def check_claims(root: Path) -> list[str]:
     return wrong
 
 
+def check_equations(root: Path) -> list[str]:
+    """Every numbered equation is named by a line of code on its own page."""
+    return [
+        f"{page.name}: no line of code names equation ({number})"
+        for page in pages(root)
+        for display in numbered_displays(page.md.read_text(encoding="utf-8"))
+        for number in display.numbers
+        if not any(f"({number})" in line for line in code_of(page))
+    ]
+
+
 CHECKS: list[Callable[[Path], list[str]]] = [
     check_pairs,
     check_stamps,
@@ -712,6 +786,7 @@ CHECKS: list[Callable[[Path], list[str]]] = [
     check_run_times,
     check_cover,
     check_claims,
+    check_equations,
 ]
 
 
@@ -725,7 +800,7 @@ def notebooks(root: Path) -> list[tuple[Page, NotebookNode]]:
 def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("sync", help=".md to .ipynb, run times and addresses into their places")
+    commands.add_parser("sync", help=".md to .ipynb, times, claims and equations to their places")
     commands.add_parser("address", help="change the repository's address").add_argument("url")
     for name, text in (
         ("execute", "run on MNIST and store the outputs"),

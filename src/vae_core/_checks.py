@@ -34,6 +34,17 @@ def positive_float(value: object, name: str) -> float:
     return float(value)
 
 
+def checked_seed(value: object) -> int:
+    """``value`` as an int of at least 0 and below 2**63, or an error that names ``seed``."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"seed: expected an integer of at least 0, got {describe(value)}")
+    if value < 0:
+        raise ValueError(f"seed: expected an integer of at least 0, got {value}")
+    if value >= 2**63:
+        raise ValueError(f"seed: expected an integer below 2**63, got {value}")
+    return int(value)
+
+
 def tuple_of(values: object, name: str) -> tuple:
     """``values`` as a tuple, or an error that names the argument ``name``."""
     try:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from vae_core import strokes
+from vae_core._checks import checked_seed
 from vae_core.devices import pick_device
 from vae_core.pixels import binarise
 
@@ -125,16 +126,18 @@ class ImageData:
         `fit(…, redraw=True)`). The draws depend on `seed` alone. The files that the literature
         calls "binarized MNIST" are another draw of the same kind as "fixed".
 
-        Raises ValueError for another `how`, and where the images aren't grey any more.
+        Raises ValueError for another `how`, where the images aren't grey any more, and for a seed
+        below 0 or from 2**63 on; TypeError for a seed that isn't an integer.
         """
+        seed = checked_seed(seed)
         if how not in ("fixed", "redrawn"):
             raise ValueError(f"how: expected 'fixed' or 'redrawn', got {how!r}")
         if self.binarisation != "grey":
             raise ValueError(f"how: expected grey images to binarise, got {self.binarisation} ones")
         parts = []
         for number, part in enumerate((self.train, self.val, self.test)):
-            if how == "fixed" or part is not self.train:
-                generator = torch.Generator().manual_seed(3 * seed + number)
+            if how == "fixed" or number > 0:  # 0 is the training part
+                generator = torch.Generator().manual_seed((3 * seed + number) % 2**64)
                 drawn = binarise(part.images.cpu(), generator).to(part.images.device)
                 part = Split(drawn, part.labels, part.factors)
             parts.append(part)
@@ -155,7 +158,7 @@ class ImageData:
 def load(
     name: str | None = None, *, device: str | torch.device = "cpu", quiet: bool = False
 ) -> ImageData:
-    """Load a data set of grey 28 × 28 images, and prints one line that says which.
+    """Load a data set of grey 28 × 28 images, and print one line that says which.
 
     `name`, else the environment variable VAE_CORE_DATA, is one of `NAMES`. With neither it is
     MNIST if that is on disk or can be fetched promptly, else strokes; the line then says why, and

@@ -34,6 +34,8 @@ def reparameterise(q: Distribution, noise: Tensor) -> Tensor:
     Shapes: q a diagonal Gaussian ``Independent(Normal)`` or a ``MultivariateNormal`` of batch
     shape ``[B]`` and event shape ``[d]``; ``noise`` and the result ``[S, B, d]``.
 
+    Raises: TypeError for a q that is neither of them.
+
     Source: Kingma and Welling (2014), section 2.4.
     """
     if isinstance(q, MultivariateNormal):
@@ -52,11 +54,14 @@ def kl_per_unit(q: Distribution, p: Distribution) -> Tensor:
 
     Shapes: q and p ``Independent(Normal)`` of event shape ``[d]``; the result ``[B, d]``.
 
+    Raises: TypeError for other distributions; ValueError for two of different event shapes.
+
     Source: Kingma and Welling (2014), appendix B.
     """
     for name, given in (("q", q), ("p", p)):
         if not _is_diagonal(given):
             raise TypeError(f"{name}: expected a diagonal Gaussian, got {given}")
+    _check_same_event(q, p)
     q, p = q.base_dist, p.base_dist
     distance = (q.scale.square() + (q.loc - p.loc).square()) / (2 * p.scale.square())
     return p.scale.log() - q.scale.log() + distance - 0.5
@@ -69,15 +74,23 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
 
     Raises: NotImplementedError for a pair that has no closed form in PyTorch;
     ``ElboTerms.sampled_kl`` is the estimate for that case. TypeError for a distribution of single
-    numbers, whose KL would come out one for each of them.
+    numbers, whose KL would come out one for each of them. ValueError for two distributions of
+    different event shapes.
     """
     if not q.event_shape:
         raise TypeError(f"q: expected a distribution of vectors (see Independent), got {q}")
+    _check_same_event(q, p)
     if _is_diagonal(q) and _is_diagonal(p):
         return kl_per_unit(q, p).sum(dim=-1)
     if isinstance(q, MultivariateNormal) and _is_diagonal(p):
         p = MultivariateNormal(p.mean, scale_tril=p.base_dist.scale.diag_embed())
-    return torch_kl(q, p)
+    try:
+        return torch_kl(q, p)
+    except NotImplementedError as error:
+        raise NotImplementedError(
+            f"KL(q ‖ p) has no closed form in PyTorch where q is {type(q).__name__} and p is "
+            f"{type(p).__name__}; ElboTerms.sampled_kl estimates it from samples"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +109,18 @@ class ElboTerms:
 
     @property
     def kl(self) -> Tensor:
-        """KL(q(z|x) ‖ p(z)) in closed form, ``[B]``."""
+        """KL(q(z|x) ‖ p(z)) in closed form, ``[B]``.
+
+        Raises: NotImplementedError where there is none, as ``kl`` does.
+        """
         return kl(self.q, self.prior)
 
     @property
     def kl_per_unit(self) -> Tensor:
-        """The same for each latent unit, ``[B, d]``; q and p(z) must be diagonal."""
+        """The same for each latent unit, ``[B, d]``.
+
+        Raises: TypeError where q or p(z) isn't a diagonal Gaussian.
+        """
         return kl_per_unit(self.q, self.prior)
 
     @property
@@ -122,7 +141,10 @@ class ElboTerms:
 
     @property
     def elbo(self) -> Tensor:
-        """Mean of log p(x|z) over the samples, less the closed-form KL, ``[B]``."""
+        """Mean of log p(x|z) over the samples, less the closed-form KL, ``[B]``.
+
+        Raises: NotImplementedError where the KL has no closed form, as ``kl`` does.
+        """
         return self.log_likelihood.mean(dim=0) - self.kl
 
 
@@ -136,7 +158,8 @@ def elbo_terms(
 
     Shapes: ``x`` images as ``model.encode`` takes them, B of them; ``noise`` ``[S, B, d]``.
 
-    Raises: TypeError or ValueError for images, a number of samples or noise that don't fit.
+    Raises: TypeError or ValueError for images, a number of samples or noise that don't fit, or
+    noise that is NaN or infinite. TypeError for a q(z|x) that isn't a Gaussian.
     """
     x = model.as_input(x)
     if noise is None:
@@ -151,6 +174,8 @@ def elbo_terms(
                 f"got {describe(noise)}"
             )
         noise = noise.to(x)
+        if not torch.isfinite(noise).all():
+            raise ValueError("noise: expected finite values, got NaN or infinity")
     return terms_from_noise(model, x, noise)
 
 
@@ -213,6 +238,13 @@ def _factor(reduction: str, n: int, name: str, name_of_n: str) -> float:
         raise ValueError(f"{name}: expected 'sum' or 'mean', got {reduction!r}")
     n = positive_int(n, name_of_n)
     return 1.0 if reduction == "sum" else 1.0 / n
+
+
+def _check_same_event(q: Distribution, p: Distribution) -> None:
+    if q.event_shape != p.event_shape:
+        raise ValueError(
+            f"p: expected the event shape of q {tuple(q.event_shape)}, got {tuple(p.event_shape)}"
+        )
 
 
 def _is_diagonal(q: Distribution) -> bool:

@@ -1,24 +1,26 @@
 """What a trained VAE is worth: numbers in nats, each with its conditions and its error.
 
 Noise comes from one stream of random numbers for each image, given by ``seed`` and the image's
-position. So an estimate for an image doesn't depend on which others are evaluated with it, on
-how they are split into chunks, or on the device; and its first k samples are the same for any
-larger number of samples.
+position in ``images``. So an estimate for an image doesn't depend on which others stand at the
+other positions, on how they are split into chunks, or on the device (beyond rounding); at another
+position the same image gets other noise. Its first k samples are the same for any larger number
+of samples.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vae_core._checks import describe, positive_float, positive_int
+from vae_core._checks import checked_seed, describe, positive_float, positive_int
 from vae_core.elbo import kl, reparameterise, terms_from_q
+from vae_core.models import evaluating
 from vae_core.pixels import check_pixels, is_binary
 from vae_core.vae import VAE
 
@@ -146,17 +148,18 @@ def estimate_elbo(
     """The ELBO of each image: log p(x|z) at samples of q(z|x), less the closed-form KL.
 
     Shapes: ``images`` as ``as_pixels`` takes them, at least one. ``binarisation`` says what they
-    are (``data.binarisation``).
+    are (``data.binarisation``); black-and-white images that are called grey are a warning.
 
     Raises: TypeError or ValueError for arguments that can't be right, among them grey images that
-    are called black and white; ValueError where an estimate is NaN or infinite.
+    are called black and white; ValueError where an estimate is NaN or infinite;
+    NotImplementedError where the KL has no closed form, as in ``kl``.
 
     Source: Kingma and Welling (2014), equation 3.
     """
-    n_samples = positive_int(n_samples, "n_samples")
+    n_samples, seed = positive_int(n_samples, "n_samples"), checked_seed(seed)
     _check_images(model, images, binarisation)
     log_likelihood, rates, spread = [], [], []
-    with _evaluating(model):
+    with evaluating(model):
         for first, chunk in _chunks(model, images, n_samples):
             q, x = model.encode(chunk), model.as_input(chunk)
             total, total_of_squares = torch.zeros(2, len(chunk), dtype=torch.float64)
@@ -192,14 +195,14 @@ def estimate_log_likelihood(
     The error is that of the samples at hand (the variance of a logarithm to first order). Where q
     misses a part of the true posterior no error computed from q's samples can tell.
 
-    Shapes and errors as in ``estimate_elbo``.
+    Shapes and errors as in ``estimate_elbo``, except that no KL in closed form is needed.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8.
     """
-    k = positive_int(k, "k")
+    k, seed = positive_int(k, "k"), checked_seed(seed)
     _check_images(model, images, binarisation)
     values, variances = [], []
-    with _evaluating(model):
+    with evaluating(model):
         for first, chunk in _chunks(model, images, k):
             q, x = model.encode(chunk), model.as_input(chunk)
             log_sum = log_sum_of_squares = torch.tensor(-math.inf, dtype=torch.float64)
@@ -236,8 +239,9 @@ def log_evidence_2d(
     out. For smooth integrands this shrinks very fast once the spacing is below the posterior's
     width.
 
-    Shapes and errors as in ``estimate_elbo``; ValueError also for another latent dimension, an
-    even number of points, and for an integrand that the grid's edge cuts off.
+    Shapes and errors as in ``estimate_elbo``, except that no KL in closed form is needed;
+    ValueError also for another latent dimension, an even number of points, and for an integrand
+    that the grid's edge cuts off.
     """
     points = positive_int(points, "points")
     extent = positive_float(extent, "extent")
@@ -253,7 +257,7 @@ def log_evidence_2d(
     coarse = (lines % 2 == 0).all(dim=1)
     edge = ((lines == 0) | (lines == points - 1)).any(dim=1)
     sums = torch.full((3, len(images)), -math.inf, dtype=torch.float64)  # fine, coarse, edge
-    with _evaluating(model):
+    with evaluating(model):
         x = model.as_input(images)
         for chunk in torch.arange(len(grid)).split(_rows(model)):
             z = grid[chunk].to(x)
@@ -289,13 +293,16 @@ def active_units(
 
     Shapes: ``images`` as in ``estimate_elbo``, at least two.
 
+    Raises: TypeError or ValueError for arguments that can't be right, and for weights that aren't
+    finite.
+
     Source: Burda, Grosse and Salakhutdinov (2016), section 5.
     """
     threshold = positive_float(threshold, "threshold")
     _check_images(model, images, binarisation)
     if len(images) < 2:
         raise ValueError(f"images: expected at least 2 images, got {len(images)}")
-    with _evaluating(model):
+    with evaluating(model):
         means = torch.cat([model.encode(chunk).mean.cpu() for chunk in images.split(_rows(model))])
     variances = means.double().var(dim=0, correction=0)
     return ActiveUnits(variances, variances > threshold, threshold, len(images), binarisation)
@@ -315,10 +322,10 @@ def estimate_information(
 
     Source: Hoffman and Johnson (2016).
     """
-    n_samples = positive_int(n_samples, "n_samples")
+    n_samples, seed = positive_int(n_samples, "n_samples"), checked_seed(seed)
     _check_images(model, images, binarisation)
     n = len(images)
-    with _evaluating(model):
+    with evaluating(model):
         prior = model.prior
         mean_kl = torch.cat(
             [kl(model.encode(chunk), prior).cpu().double() for chunk in images.split(_rows(model))]
@@ -363,25 +370,20 @@ def _check_images(model: VAE, images: Tensor, binarisation: str) -> None:
         raise TypeError(f"images: expected a tensor of images, got {describe(images)}")
     if len(images) == 0:
         raise ValueError("images: expected at least 1 image, got 0")
-    if binarisation != "grey":
-        check_pixels(images, n_pixels=model.n_pixels, name="images")
-        if not is_binary(images):
-            raise ValueError(
-                f"binarisation: expected 'grey' for images with grey pixels, got {binarisation!r}"
-            )
-
-
-@contextmanager
-def _evaluating(model: VAE) -> Iterator[None]:
-    """No gradients, and layers such as dropout switched off; every layer's mode comes back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    model.check_input(images, name="images")
+    if binarisation != "grey" and not is_binary(images):
+        check_pixels(images, n_pixels=model.n_pixels, name="images")  # any value is LinearVAE's
+        raise ValueError(
+            f"binarisation: expected 'grey' for images with grey pixels, got {binarisation!r}"
+        )
+    # All of one colour, a few grey images could be too; pixels of both colours and none between
+    # are no accident.
+    if binarisation == "grey" and is_binary(images) and images.min() < images.max():
+        warnings.warn(
+            "binarisation: the images are black and white, got 'grey'; the estimate is not one of "
+            "grey images ('fixed' or 'redrawn' says which they are)",
+            stacklevel=3,
+        )
 
 
 def _rows(model: VAE) -> int:

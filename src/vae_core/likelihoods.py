@@ -8,6 +8,7 @@ in nats, with every constant.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 GREY_LEVEL = 1 / 255  # the step between two neighbouring pixel values
+SMALLEST_SIGMA = 1e-6  # below it, single precision has no digits left for the squared error
 
 
 class _BernoulliLogProb(torch.autograd.Function):
@@ -67,6 +69,10 @@ class BernoulliImages(Independent):
         logits = self.base_dist.logits
         return _BernoulliLogProb.apply(logits, value.to(logits.dtype))
 
+    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> BernoulliImages:
+        """The same distributions with a larger batch shape, as in ``torch.distributions``."""
+        return BernoulliImages(self.base_dist.logits.expand(*batch_shape, *self.event_shape))
+
     def log_prob_table(self, x: Tensor) -> Tensor:
         """log p(x|z) of **every** image under every distribution, by one matrix product.
 
@@ -91,6 +97,12 @@ class GaussianImages(Independent):
         """log p(x|z) in nats, summed over pixels: −‖x − mean‖²/(2σₓ²) and the constant."""
         squared_error = (value - self.base_dist.loc).square().sum(dim=-1)
         return self._constant() - squared_error / (2 * self.sigma_x.square())
+
+    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> GaussianImages:
+        """The same distributions with a larger batch shape, as in ``torch.distributions``."""
+        return GaussianImages(
+            self.base_dist.loc.expand(*batch_shape, *self.event_shape), self.sigma_x
+        )
 
     def log_prob_table(self, x: Tensor) -> Tensor:
         """log p(x|z) of **every** image under every distribution, by one matrix product.
@@ -125,13 +137,13 @@ class GaussianLikelihood(nn.Module):
     soon as σₓ changes. With ``learned`` σₓ is a parameter that training fits; then σₓ stays
     above ``min_sigma``, because pixels that are always the same (the margin of MNIST) could be
     "predicted" with an ever narrower Gaussian. The default is one grey level, 1/255: below it, a
-    density measures how pixels were rounded.
+    density measures how pixels were rounded. Without ``learned`` it counts for nothing.
 
     ``activation`` takes the decoder's outputs to means: a sigmoid, because pixel values lie
     between 0 and 1, or ``nn.Identity()`` for a linear model.
 
-    Raises: TypeError or ValueError for a σₓ that isn't a finite number above 0, or, if it is
-    learned, not above ``min_sigma``.
+    Raises: TypeError or ValueError for a σₓ or a ``min_sigma`` that isn't a finite number of at
+    least 10⁻⁶, or, if σₓ is learned, a σₓ that isn't above ``min_sigma``.
     """
 
     def __init__(
@@ -143,9 +155,9 @@ class GaussianLikelihood(nn.Module):
         activation: nn.Module | None = None,
     ):
         super().__init__()
-        sigma_x = positive_float(sigma_x, "sigma_x")
+        sigma_x = _sigma(sigma_x, "sigma_x")
         self.learned = learned
-        self.min_sigma = positive_float(min_sigma, "min_sigma")
+        self.min_sigma = _sigma(min_sigma, "min_sigma")
         self.activation = nn.Sigmoid() if activation is None else activation
         if learned:
             if sigma_x <= min_sigma:
@@ -166,6 +178,16 @@ class GaussianLikelihood(nn.Module):
     def forward(self, outputs: Tensor) -> GaussianImages:
         """Shapes: ``outputs`` ``[…, D]``."""
         return GaussianImages(self.activation(outputs), self.sigma_x)
+
+
+def _sigma(value: object, name: str) -> float:
+    value = positive_float(value, name)
+    if value < SMALLEST_SIGMA:
+        raise ValueError(
+            f"{name}: expected at least {SMALLEST_SIGMA:g}, for below it log p(x|z) has no digits "
+            f"left in single precision, got {value:g}"
+        )
+    return value
 
 
 def _float64(x: Tensor) -> Tensor:

@@ -95,7 +95,9 @@ class LinearVAE(VAE):
     Its evidence and its true posterior are Gaussians that can be written down (probabilistic
     PCA), so for this model the ELBO can be compared with what it bounds.
 
-    Images may have any finite values here, for the model itself draws such images.
+    Images may have any finite values here, for the model itself draws such images: in ``encode``,
+    ``elbo_terms`` and the estimates for grey images. ``fit`` and ``mean_terms`` want bytes, or
+    values in [0, 1], as for every model.
 
     Raises: TypeError or ValueError as ``VAE`` and ``GaussianLikelihood`` do.
 
@@ -108,15 +110,15 @@ class LinearVAE(VAE):
         likelihood = GaussianLikelihood(sigma_x, learned=learned, activation=nn.Identity())
         super().__init__(latent_dim, hidden=(), n_pixels=n_pixels, likelihood=likelihood)
 
-    def as_input(self, x: Tensor) -> Tensor:
-        """``[B, n_pixels]`` of any finite values; bytes are divided by 255."""
+    def check_input(self, x: Tensor, *, name: str = "x") -> None:
+        """``[B, n_pixels]`` of any finite values, or images as ``as_pixels`` takes them."""
         if isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 2:
             if x.shape[1] != self.n_pixels:
-                raise ValueError(f"x: expected shape [B, {self.n_pixels}], got {describe(x)}")
+                raise ValueError(f"{name}: expected shape [B, {self.n_pixels}], got {describe(x)}")
             if not torch.isfinite(x).all():
-                raise ValueError("x: expected finite values, got NaN or infinity")
-            return x.to(next(self.parameters()))
-        return super().as_input(x)
+                raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+        else:
+            super().check_input(x, name=name)
 
     @property
     def evidence(self) -> LowRankMultivariateNormal:
@@ -140,7 +142,10 @@ class LinearVAE(VAE):
         """The linear VAE with the highest mean ELBO for data of this mean and covariance.
 
         Column i of W is vᵢ √(λᵢ − σₓ²), 0 where λᵢ is below σₓ². WᵀW is then diagonal, the true
-        posterior too, and the encoder equals it: the bound is tight. Float64.
+        posterior too, and the encoder equals it: the bound is tight, for any image. Float64.
+
+        It isn't tight where σₓ² is below e⁻²⁰ of a λᵢ: there ``soft_limit`` holds the encoder's
+        log σ² back.
         """
         model = cls(latent_dim, len(data.mean), sigma_x=sigma_x).double()
         if model.latent_dim > model.n_pixels:

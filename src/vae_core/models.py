@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -109,3 +110,16 @@ class LinearAutoencoder(Autoencoder):
     def __init__(self, latent_dim: int, n_pixels: int = 784):
         super().__init__(latent_dim, hidden=(), n_pixels=n_pixels)
         self.decoder = mlp(self.latent_dim, self.n_pixels)  # no sigmoid: linear to the end
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients, and layers such as dropout switched off; every layer's mode comes back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vae_core._checks import tuple_of
 from vae_core.elbo import kl, reparameterise
 from vae_core.likelihoods import GaussianLikelihood
 from vae_core.models import Autoencoder, mlp, squared_error
@@ -27,6 +28,7 @@ class NoisyAutoencoder(Autoencoder):
     """
 
     def __init__(self, latent_dim: int, hidden: Sequence[int] = (256,), n_pixels: int = 784):
+        hidden = tuple_of(hidden, "hidden")  # it is read twice
         super().__init__(latent_dim, hidden, n_pixels)
         self.encoder = mlp(self.n_pixels, *hidden, 2 * self.latent_dim)
 

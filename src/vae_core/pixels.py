@@ -41,11 +41,21 @@ def binarise(images: Tensor, generator: torch.Generator | None = None) -> Tensor
 
     Images that are black and white already stay as they are.
 
-    Shapes: ``images`` as ``as_pixels`` takes them, on any device (``generator`` on the same, or
-    None for PyTorch's global one); the result of the same shape and type, 0 or 255 (1 for floats).
+    Shapes: ``images`` of any shape, uint8 or float values in [0, 1], on any device (``generator``
+    on the same, or None for PyTorch's global one); the result of the same shape and type, 0 or 255
+    (1 for floats).
+
+    Raises: TypeError for what is neither a uint8 nor a float tensor; ValueError for NaN or infinite
+    values, and for values outside [0, 1].
 
     Source: Salakhutdinov and Murray (2008).
     """
+    check_values(images, name="images")
+    return draw_binary(images, generator)
+
+
+def draw_binary(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """``binarise`` for images that have passed its checks."""
     if images.dtype == torch.uint8:
         draws = torch.empty_like(images).random_(0, 255, generator=generator)  # 0 to 254
         return (draws < images).to(torch.uint8) * 255
@@ -67,14 +77,24 @@ def to_unit_interval(images: Tensor, dtype: torch.dtype) -> Tensor:
 
 def check_pixels(images: Tensor, *, n_pixels: int, name: str) -> None:
     """The checks of ``as_pixels`` alone, without a copy of the images."""
-    if not isinstance(images, Tensor):
-        raise TypeError(f"{name}: expected a tensor of images, got {describe(images)}")
+    check_is_tensor(images, name=name)
     pixels_per_image = math.prod(images.shape[1:])
     if images.ndim not in (2, 3, 4) or pixels_per_image != n_pixels:
         raise ValueError(
             f"{name}: expected shape [N, {n_pixels}] or [N, H, W] with H * W = {n_pixels}, "
             f"got {describe(images)}"
         )
+    check_values(images, name=name)
+
+
+def check_is_tensor(images: object, *, name: str) -> None:
+    if not isinstance(images, Tensor):
+        raise TypeError(f"{name}: expected a tensor of images, got {describe(images)}")
+
+
+def check_values(images: Tensor, *, name: str) -> None:
+    """Are these pixel values, whatever the shape: bytes, or floats in [0, 1]?"""
+    check_is_tensor(images, name=name)
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise TypeError(
             f"{name}: expected uint8 values 0 to 255 or float values in [0, 1], "

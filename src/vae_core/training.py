@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,9 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_core._checks import describe, positive_float, positive_int
+from vae_core._checks import checked_seed, describe, positive_float, positive_int
 from vae_core.devices import pick_device, pick_precision
-from vae_core.pixels import as_pixels, binarise, check_pixels, is_binary, to_unit_interval
+from vae_core.likelihoods import BernoulliLikelihood
+from vae_core.models import evaluating
+from vae_core.pixels import as_pixels, check_pixels, draw_binary, is_binary, to_unit_interval
 from vae_core.weights import WeightsError, fill, read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ __all__ = [
 
 FINITE_CHECK_EVERY = 100  # steps; on a GPU each look makes the CPU wait
 FINITE_CHECK_EVERY_ON_CPU = 1
-VALIDATIONS = 20  # looks at the validation images in one training run
+VALIDATIONS = 20  # looks at the validation images: no fewer if the steps allow, and 39 at most
 SAVE_EVERY = 60.0  # seconds between two checkpoints
 
 Schedule = Callable[[int], float]  # a number for each step, counted from 0
@@ -61,17 +63,19 @@ class Trainable(Protocol):
 
 
 class TrainingDiverged(RuntimeError):
-    """A term of the loss or a gradient became NaN or infinite; the message says which, and when."""
+    """A term, a gradient or a weight became NaN or infinite; the message says which, and when."""
 
 
 def default_seed() -> int:
     """The seed that a run starts from: ``$VAE_CORE_SEED``, or 0.
 
-    Raises: ValueError when the variable holds no integer of at least 0.
+    Raises: ValueError when the variable holds no integer of at least 0 and below 2**63.
     """
     value = os.environ.get("VAE_CORE_SEED", "0")
     if not value.isdecimal():
         raise ValueError(f"VAE_CORE_SEED: expected an integer of at least 0, got {value!r}")
+    if int(value) >= 2**63:
+        raise ValueError(f"VAE_CORE_SEED: expected an integer below 2**63, got {value!r}")
     return int(value)
 
 
@@ -79,10 +83,12 @@ def seed_everything(seed: int | None = None) -> int:
     """Seed Python's, NumPy's and PyTorch's random numbers (every device), and return the seed.
 
     Without an argument the seed is ``default_seed()``.
+
+    Raises: TypeError or ValueError for what isn't an integer of at least 0 and below 2**63.
     """
-    seed = default_seed() if seed is None else seed
+    seed = default_seed() if seed is None else checked_seed(seed)
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)  # the largest that NumPy takes here
     torch.manual_seed(seed)
     return seed
 
@@ -124,21 +130,20 @@ def mean_terms(model: Trainable, images: Tensor, *, batch_size: int = 1000) -> d
     and nobody else's random numbers change.
 
     Shapes: ``images`` as ``as_pixels`` takes them, at least one.
+
+    Raises: TypeError or ValueError for images that can't be right.
     """
     if len(images) == 0:
         raise ValueError("images: expected at least 1 image, got 0")
     sums: dict[str, float] = {}
     parameter = next(model.parameters())
-    was_training = model.training
-    model.eval()
-    with torch.no_grad(), _own_random_numbers(0, parameter.device):
+    with evaluating(model), _own_random_numbers(0, parameter.device):
         for chunk in images.split(positive_int(batch_size, "batch_size")):
             x = as_pixels(
                 chunk.to(parameter.device), n_pixels=model.n_pixels, dtype=parameter.dtype
             )
             for term, values in model.loss_terms(x).items():
                 sums[term] = sums.get(term, 0.0) + values.cpu().double().sum().item()
-    model.train(was_training)
     return {term: total / len(images) for term, total in sums.items()}
 
 
@@ -168,27 +173,31 @@ def fit(
     The training happens on ``device`` (``pick_device()`` if none is given: a GPU where there is
     one), in ``precision`` (see ``pick_precision``), and the model comes back to the device it was
     on. The images stay there for the whole run; with ``redraw`` each batch is drawn anew as
-    black-and-white images from their grey values. An epoch is one pass over them in a new random
-    order. Order, draws and the model's noise are given by ``seed`` (``default_seed()`` if
-    none is given) whatever else draws random numbers. Every batch has exactly ``batch_size``
-    images: those left over at the end of an epoch wait for the next shuffle, so the mean over a
-    batch is always over the same number.
+    black-and-white images from their grey values. (Without it, a model with a Bernoulli likelihood
+    isn't trained on grey images and validated on black-and-white ones, for the two numbers couldn't
+    be compared.) An epoch is one pass over them in a new random order. Order, draws and the model's
+    noise are given by ``seed`` (``default_seed()`` if none is given) whatever else draws random
+    numbers. Every batch has exactly ``batch_size`` images: those left over at the end of an epoch
+    wait for the next shuffle, so the mean over a batch is always over the same number.
 
     Ctrl-C stops the training after the step at hand and keeps what was reached
     (``History.interrupted`` tells).
 
-    The run is saved to the file ``checkpoint`` once a minute and when it ends or is stopped. With
-    ``resume`` it goes on from there; on a CPU with the same number of threads the result is the
-    uninterrupted run's, bit for bit. The schedules are functions and can't be saved: pass the
-    same. A checkpoint that can't be written later on is a warning, and the one before survives.
+    The run is saved to the file ``checkpoint`` at its start, once a minute, and when it ends or is
+    stopped. With ``resume`` it goes on from there; on a CPU with the same number of threads the
+    result is the uninterrupted run's, bit for bit. The schedules are functions and can't be saved:
+    pass the same. A checkpoint that can't be written later on is a warning, and the one before
+    survives.
 
     Shapes: ``images`` and ``val`` as ``as_pixels`` takes them; uint8 needs the least memory.
 
     Raises: TypeError or ValueError for arguments that can't be right, before any step is taken;
+    NotImplementedError, before any step too, for a VAE whose KL has no closed form (see ``VAE``);
     ``TrainingDiverged`` when a term of the loss or its gradient is NaN or infinite (on a CPU before
-    it reaches the weights, elsewhere within 100 steps); FileExistsError for a checkpoint that is
-    there already without ``resume``; FileNotFoundError and ``WeightsError`` for one that can't be
-    resumed; OSError for one that can't be written.
+    it reaches the weights, elsewhere within 100 steps), or a weight at the end or before a save;
+    FileExistsError for a checkpoint that is there already without ``resume``; FileNotFoundError and
+    ``WeightsError`` for one that can't be resumed; OSError for one that can't be written. An error
+    before anything trained was saved leaves no new checkpoint behind.
     """
     steps = positive_int(steps, "steps")
     batch_size = positive_int(batch_size, "batch_size")
@@ -208,11 +217,21 @@ def fit(
                 "val: expected black-and-white images with redraw, got grey ones "
                 "(data.binarised('redrawn') draws them once)"
             )
+        if (
+            not redraw
+            and isinstance(getattr(model, "likelihood", None), BernoulliLikelihood)
+            and is_binary(val)
+            and not is_binary(images)
+        ):
+            raise ValueError(
+                "redraw: expected True for grey training images and black-and-white val, got False "
+                "(to train on the grey values, pass grey val)"
+            )
     if batch_size > len(images):
         raise ValueError(
             f"batch_size: expected at most the number of images, {len(images)}, got {batch_size}"
         )
-    seed = default_seed() if seed is None else _checked_seed(seed)
+    seed = default_seed() if seed is None else checked_seed(seed)
     n_weights = sum(parameter.numel() for parameter in model.parameters())
     precision = pick_precision(precision, device=chosen, n_weights=n_weights, batch_size=batch_size)
     if resume and checkpoint is None:
@@ -225,7 +244,7 @@ def fit(
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=chosen.type != "mps")
     run = _Run(model, optimiser, _Order(len(images), batch_size, seed), steps)
     settings = {"batch_size": batch_size, "seed": seed, "redraw": redraw, "precision": precision}
-    bar = None
+    bar, created = None, False
     try:
         with _own_random_numbers(_noise_seed(seed), chosen), _ctrl_c_noted() as stop:
             if checkpoint is not None:
@@ -235,6 +254,7 @@ def fit(
                     run.load(checkpoint, settings, chosen)
                 else:
                     run.save(checkpoint, settings, chosen)  # can it be written? now, not hours on
+                    created = True
             saved_at = time.monotonic()
             images = images.to(chosen)
             dtype = next(model.parameters()).dtype
@@ -245,7 +265,7 @@ def fit(
             while run.done < steps and not stop.is_set():
                 step = run.done
                 batch = images[next(run.order).to(chosen)]
-                x = to_unit_interval(binarise(batch) if redraw else batch, dtype)
+                x = to_unit_interval(draw_binary(batch) if redraw else batch, dtype)
                 with torch.autocast(
                     chosen.type, torch.bfloat16, enabled=precision is torch.bfloat16
                 ):
@@ -266,15 +286,17 @@ def fit(
                         run.history.val.setdefault(term, []).append(value)
                 if checkpoint is not None and time.monotonic() - saved_at > SAVE_EVERY:
                     run.stop_if_not_finite()  # the checkpoint before is worth more than NaN
+                    run.stop_if_weights_not_finite()
                     run.try_to_save(checkpoint, settings, chosen)
                     saved_at = time.monotonic()
             run.history.interrupted = run.done < steps
             run.stop_if_not_finite()  # also what came after the last look
+            run.stop_if_weights_not_finite()
             if checkpoint is not None:
-                run.try_to_save(checkpoint, settings, chosen)
+                run.try_to_save(checkpoint, settings, chosen, at_end=True)
     except Exception:
-        if checkpoint is not None and not resume and run.done == 0:
-            Path(checkpoint).unlink(missing_ok=True)  # a run that never began
+        if created and not run.saved_steps:
+            Path(checkpoint).unlink(missing_ok=True)  # it holds nothing that was trained
         raise
     finally:
         if bar is not None:
@@ -329,7 +351,7 @@ class _Run:
 
     def __init__(self, model: Trainable, optimiser: torch.optim.Adam, order: _Order, steps: int):
         self.model, self.optimiser, self.order, self.steps = model, optimiser, order, steps
-        self.done = 0
+        self.done = self.saved_steps = 0
         self.history = History()
         self.record: dict[str, Tensor] = {}  # filled on the device, read once at the end
 
@@ -340,6 +362,15 @@ class _Run:
                 self.record[term] = torch.empty(self.steps, dtype=mean.dtype, device=mean.device)
             self.record[term][self.done] = mean.detach()
         self.done += 1
+
+    def stop_if_weights_not_finite(self) -> None:
+        """Raise ``TrainingDiverged`` where the last step's update itself overflowed."""
+        for name, parameter in self.model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise TrainingDiverged(
+                    f"the weights {name!r} aren't finite after step {self.done}, although its "
+                    "terms and gradients are; a smaller lr is the first thing to try"
+                )
 
     def stop_if_not_finite(self) -> None:
         """Raise ``TrainingDiverged``, naming the first step that isn't finite, and the term."""
@@ -385,13 +416,22 @@ class _Run:
         where["position"] = str(self.order.position)
         where["terms"] = json.dumps(list(self.record))  # a file forgets their order
         write_tensors(path, tensors, settings | where)
+        self.saved_steps = self.done
 
-    def try_to_save(self, path: str | Path, settings: dict[str, str], device: torch.device) -> None:
+    def try_to_save(
+        self,
+        path: str | Path,
+        settings: dict[str, str],
+        device: torch.device,
+        *,
+        at_end: bool = False,
+    ) -> None:
         """``save``, but a failure is a warning: training is worth more than its checkpoint."""
         try:
             self.save(path, settings, device)
         except OSError as error:
-            warnings.warn(f"checkpoint: {error}; training goes on", stacklevel=3)
+            then = f"the file is that of step {self.saved_steps}" if at_end else "training goes on"
+            warnings.warn(f"checkpoint: {error}; {then}", stacklevel=3)
 
     def load(self, path: str | Path, settings: dict[str, str], device: torch.device) -> None:
         """Go on from a checkpoint, which must be of the same model, images and settings."""
@@ -411,6 +451,7 @@ class _Run:
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         fill(self.model, parts["model"], path)
+        self.saved_steps = self.done
         state = self.optimiser.state_dict()
         for name, tensor in parts["optimiser"].items():
             number, _, rest = name.partition(".")
@@ -450,20 +491,12 @@ def _as_schedule(value: float | Schedule, name: str) -> Schedule:
     return at
 
 
-def _checked_seed(seed: object) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise TypeError(f"seed: expected an integer of at least 0, got {describe(seed)}")
-    if seed < 0:
-        raise ValueError(f"seed: expected an integer of at least 0, got {seed}")
-    return int(seed)
-
-
 def _fingerprint(images: Tensor | None) -> str:
     """A number that other images don't have."""
     if images is None:
         return "none"
     content = images.detach().cpu().contiguous().view(torch.uint8)  # NumPy has no bfloat16
-    return hashlib.blake2b(content.numpy()).hexdigest()
+    return hashlib.blake2b(content.numpy(), digest_size=8).hexdigest()
 
 
 def _noise_seed(seed: int) -> int:

@@ -12,7 +12,7 @@ from vae_core._checks import describe, positive_int, tuple_of
 from vae_core.elbo import terms_from_noise
 from vae_core.likelihoods import BernoulliLikelihood
 from vae_core.models import mlp
-from vae_core.pixels import as_pixels
+from vae_core.pixels import check_pixels, to_unit_interval
 
 __all__ = ["VAE", "diagonal_gaussian", "soft_limit"]
 
@@ -51,8 +51,11 @@ class VAE(nn.Module):
     ``GaussianLikelihood(sigma_x)``.
 
     A subclass changes one part and keeps the rest: ``encoder`` and ``decoder`` for other networks
-    (from ``[B, D]`` to ``[B, 2d]``, from ``[N, d]`` to ``[N, D]``), ``q`` for another posterior,
-    ``prior`` for another prior.
+    (from ``[B, D]`` to ``[B, 2d]``, from ``[N, d]`` to ``[N, D]``), ``q`` for another Gaussian
+    posterior, ``prior`` for another prior. Where KL(q(z|x) ‖ p(z)) has no closed form (see ``kl``;
+    a mixture as the prior, say), ``fit``, ``estimate_elbo`` and ``estimate_information`` raise
+    NotImplementedError. Such a model trains with ``loss_terms`` of its own, made from
+    ``ElboTerms.sampled_kl``; ``estimate_log_likelihood`` and ``log_evidence_2d`` need no KL.
 
     Raises: TypeError or ValueError when a size is not an integer of at least 1, or the likelihood
     isn't a module.
@@ -104,7 +107,9 @@ class VAE(nn.Module):
         NaN or infinite, because then the weights are.
         """
         q = self.q(self.as_input(x))
-        if not (torch.isfinite(q.mean).all() and torch.isfinite(q.variance).all()):
+        with torch.no_grad():
+            finite = torch.isfinite(q.log_prob(q.mean)).all()  # it isn't where σ is 0, either
+        if not finite:
             raise ValueError("encode: q(z|x) is not finite; are the model's weights?")
         return q
 
@@ -125,14 +130,29 @@ class VAE(nn.Module):
         if not torch.isfinite(z).all():
             raise ValueError("z: expected finite values, got NaN or infinity")
         p = self.p(z.to(next(self.parameters())))
-        if not torch.isfinite(p.mean).all():
+        # The mean alone would not tell: sigmoid(∞) is 1, and σₓ isn't in it.
+        with torch.no_grad():
+            image = p.mean.round() if p.support.is_discrete else p.mean
+            finite = torch.isfinite(p.log_prob(image)).all()
+        if not finite:
             raise ValueError("decode: p(x|z) is not finite; are the model's weights?")
         return p
 
     def as_input(self, x: Tensor) -> Tensor:
-        """Images as the encoder takes them: checked, ``[B, D]``, on the model's device."""
+        """Images as the encoder takes them: checked, ``[B, D]``, on the model's device.
+
+        Raises: TypeError or ValueError as ``check_input`` does.
+        """
+        self.check_input(x)
         weights = next(self.parameters())
-        return as_pixels(x, n_pixels=self.n_pixels, dtype=weights.dtype, name="x").to(weights)
+        return to_unit_interval(x, weights.dtype).to(weights)
+
+    def check_input(self, x: Tensor, *, name: str = "x") -> None:
+        """The checks of ``as_input`` alone; ``name`` is what their messages call the images.
+
+        Raises: TypeError or ValueError where ``x`` isn't images, as in ``as_pixels``.
+        """
+        check_pixels(x, n_pixels=self.n_pixels, name=name)
 
     def loss_terms(self, x: Tensor) -> dict[str, Tensor]:
         """The two terms of −ELBO of each image, in nats: −log p(x|z) at one sample, and the KL.
@@ -140,6 +160,8 @@ class VAE(nn.Module):
         ``fit`` weighs them and takes the mean over the batch.
 
         Shapes: ``x`` ``[B, D]``, pixel values that ``as_pixels`` has checked; each term ``[B]``.
+
+        Raises: NotImplementedError where the KL has no closed form, as ``kl`` does.
         """
         noise = x.new_empty(1, len(x), self.latent_dim).normal_()
         terms = terms_from_noise(self, x, noise)

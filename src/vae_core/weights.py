@@ -27,6 +27,8 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
     The file is complete or isn't there: if writing fails (a full disk), the file that was there
     before stays as it was.
 
+    Layers may share a tensor; the file then has it under each of its names.
+
     Raises: OSError that names the file, where it can't be written.
     """
     write_tensors(path, dict(model.state_dict()), {"content": "weights"})
@@ -74,7 +76,12 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str,
     from safetensors.torch import save
 
     path = Path(path)
-    content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, about)
+    # Copies, because safetensors refuses tensors that share their memory (tied weights).
+    copies = {
+        name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, t in tensors.items()
+    }
+    content = save(copies, about)
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)

@@ -368,3 +368,9 @@ def test_bad_images(x, error, words):
 def test_bad_optimum(latent_dim, sigma_x, error, words):
     with pytest.raises(error, match=words):
         LinearVAE.at_optimum(pca(grey_images()), latent_dim, sigma_x=sigma_x)
+
+
+def test_the_optimum_has_its_sigma_x_in_double_precision():
+    data = pca(torch.rand(50, 6, generator=torch.Generator().manual_seed(0)))
+    model = LinearVAE.at_optimum(data, 2, sigma_x=0.1)
+    assert model.likelihood.sigma_x.item() == 0.1

@@ -157,6 +157,7 @@ class LinearVAE(VAE):
         to_mean = W.T / variances.clamp(min=noise)[:, None]
         log_var = (noise / variances.clamp(min=noise)).log()
         with torch.no_grad():
+            model.likelihood.fixed_sigma.fill_(sigma_x)  # it was rounded to single precision
             model.decoder[0].weight.copy_(W)
             model.decoder[0].bias.copy_(data.mean)
             model.encoder[0].weight.copy_(torch.cat([to_mean, torch.zeros_like(to_mean)]))

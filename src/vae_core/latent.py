@@ -61,7 +61,7 @@ def traversal(code: Tensor, unit: int, values: Sequence[float] | Tensor) -> Tens
 
 
 def straight_path(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
-    """Codes on the straight line from ``start`` (t = 0) to ``end`` (t = 1), equation (6.5).
+    """Codes on the straight line from ``start`` (t = 0) to ``end`` (t = 1), equation (6.13).
 
     Shapes: ``start`` and ``end`` ``[d]`` or ``[B, d]``, ``t`` ``[n]``; ``[n, d]`` or ``[n, B, d]``.
 
@@ -75,7 +75,7 @@ def spherical_path(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
     """Codes from ``start`` to ``end`` whose direction turns, and whose norm changes, evenly.
 
     The direction goes along the shorter arc of the unit sphere, the norm along a straight line
-    (6.7), so ends of unequal norms are reached exactly. Where the directions are the same, the
+    (6.17), so ends of unequal norms are reached exactly. Where the directions are the same, the
     path is straight.
 
     Shapes: as in ``straight_path``.

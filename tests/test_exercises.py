@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from vae_core.exercises import check_elbo, check_kl, check_reparameterise, check_squared_error
+from vae_core.exercises import (
+    check_elbo,
+    check_kl,
+    check_quantile_grid,
+    check_reparameterise,
+    check_squared_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -182,4 +188,47 @@ def error(x, x_hat):
 )  # fmt: skip
 def test_check_elbo(capsys, answer, verdict):
     check_elbo(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def grid(axis, flip=True, swap=False, mirror=False):
+    z_2, z_1 = torch.meshgrid(
+        axis.flip(0) if flip else axis, axis.flip(0) if mirror else axis, indexing="ij"
+    )
+    return torch.stack([z_2, z_1] if swap else [z_1, z_2], dim=2).reshape(-1, 2)
+
+
+def quantiles(n):
+    return Normal(0.0, 1.0).icdf(torch.linspace(0.05, 0.95, n))
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda n: grid(quantiles(n)), "✓ right"),
+        (lambda n: grid(quantiles(n), flip=False), "upside down"),
+        (lambda n: grid(quantiles(n), flip=False, swap=True), "swapped, and z₁ grows downwards"),
+        (lambda n: grid(quantiles(n), swap=True), "along a row"),
+        (lambda n: grid(quantiles(n), mirror=True), "left and right"),
+        (lambda n: grid(quantiles(n), flip=False, mirror=True), "half a turn"),
+        (lambda n: grid(torch.linspace(-1, 1, n)), "from −1 to 1"),
+        (lambda n: grid(torch.linspace(-3, 3, n)), "from −3 to 3"),
+        (lambda n: grid(torch.linspace(-3, 3, n), flip=False), "z₂ is largest there"),
+        (lambda n: grid(torch.linspace(-1.64485363, 1.64485363, n)), "equal in z"),
+        (lambda n: grid(torch.linspace(0.05, 0.95, n)), "the shares u themselves"),
+        (
+            lambda n: grid(Normal(0.0, 1.0).cdf(torch.linspace(0.05, 0.95, n))),
+            "not its inverse",
+        ),
+        (lambda n: grid(quantiles(n) / 2), "another σ"),
+        (lambda n: grid(Normal(0.0, 1.0).icdf(torch.linspace(0, 1, n))), "infinite"),
+        (lambda n: grid(quantiles(n)).reshape(n, n, 2), "apart from that it is right"),
+        (lambda n: grid(quantiles(n), flip=False).reshape(n, n, 2), "upside down"),
+        (lambda n: quantiles(n), "the shape is [5]"),
+        (lambda n: grid(quantiles(n)) + 0.1, "the codes aren't"),
+        (lambda n: [1.0], "you returned list"),
+    ],
+)
+def test_check_quantile_grid(capsys, answer, verdict):
+    check_quantile_grid(answer)
     assert verdict in capsys.readouterr().out

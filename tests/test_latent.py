@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.distributions import Normal
 
+from vae_core import VAE, seed_everything
 from vae_core.latent import (
+    decoder_jacobian,
     normal_quantiles,
     quantile_grid,
     spherical_path,
@@ -104,3 +106,17 @@ def test_directions_that_no_arc_joins():
         spherical_path(start, 0 * start, t)
     with pytest.raises(ValueError, match="the same shape"):
         straight_path(start, torch.zeros(3), t)
+
+
+def test_the_jacobian_is_what_small_steps_find():
+    seed_everything(0)
+    vae = VAE(3, hidden=(8,)).double()
+    z, h = torch.randn(4, 3, dtype=torch.float64), 1e-6
+    J = decoder_jacobian(vae, z)
+    assert J.shape == (4, 784, 3) and not J.requires_grad and vae.training
+    with torch.no_grad():
+        for unit, step in enumerate(h * torch.eye(3, dtype=torch.float64)):
+            slope = (vae.decoder(z + step) - vae.decoder(z - step)) / (2 * h)
+            torch.testing.assert_close(J[:, :, unit], slope, atol=1e-7, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"z: expected shape \[N, 3\]"):
+        decoder_jacobian(vae, z[:, :2])

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from vae_core._checks import describe, positive_int
+from vae_core.models import evaluating
+from vae_core.vae import VAE
 
-__all__ = ["normal_quantiles", "quantile_grid", "spherical_path", "straight_path", "traversal"]
+__all__ = [
+    "decoder_jacobian",
+    "normal_quantiles",
+    "quantile_grid",
+    "spherical_path",
+    "straight_path",
+    "traversal",
+]
 
 
 def normal_quantiles(n: int, low: float = 0.05, high: float = 0.95) -> Tensor:
@@ -42,6 +52,23 @@ def quantile_grid(n: int, low: float = 0.05, high: float = 0.95) -> Tensor:
     axis = normal_quantiles(n, low, high)
     z_2, z_1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
     return torch.stack([z_1, z_2], dim=2).reshape(-1, 2)
+
+
+def decoder_jacobian(vae: VAE, z: Tensor) -> Tensor:
+    """Derivatives of the decoder's outputs with respect to the code, at each of N codes.
+
+    The outputs are those of ``vae.decoder``, before the likelihood: logits, for Bernoulli pixels.
+
+    Shapes: ``z`` ``[N, d]``; the result ``[N, D, d]``, without gradients of its own.
+
+    Raises: ValueError for another shape.
+    """
+    if z.ndim != 2 or z.shape[1] != vae.latent_dim:
+        raise ValueError(f"z: expected shape [N, {vae.latent_dim}], got {describe(z)}")
+    with evaluating(vae), warnings.catch_warnings():
+        # Forward mode loads a part of PyTorch that warns of its own use of torch.jit.
+        warnings.filterwarnings("ignore", "`torch.jit", category=FutureWarning)
+        return torch.func.vmap(torch.func.jacfwd(vae.decoder))(z)
 
 
 def traversal(code: Tensor, unit: int, values: Sequence[float] | Tensor) -> Tensor:

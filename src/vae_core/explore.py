@@ -226,9 +226,9 @@ class Exploration:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
         """The picture, always; and the sliders, where they are. A front end takes what it can."""
         png = io.BytesIO()
-        figure = self.figure()
-        figure.savefig(png, format="png", dpi=144)
-        width, height = (round(72 * side) for side in figure.get_size_inches())
+        self.figure().savefig(png, format="png", dpi=144, bbox_inches="tight")
+        header = png.getvalue()[16:24]  # a PNG's width and height in pixels
+        width, height = (int.from_bytes(header[i : i + 4], "big") // 2 for i in (0, 4))
         data = {
             "text/plain": repr(self),
             "image/png": base64.b64encode(png.getvalue()).decode("ascii"),

@@ -120,7 +120,7 @@ def spherical_path(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
     # Kahan's angle keeps its digits where the directions are nearly the same or opposite.
     theta = 2 * torch.atan2((u - v).norm(dim=-1, keepdim=True), (u + v).norm(dim=-1, keepdim=True))
     sine = theta.sin()
-    tiny = 1e3 * torch.finfo(sine.dtype).eps
+    tiny = 10 * torch.finfo(sine.dtype).eps
     if ((sine < tiny) & (theta > 1)).any():
         raise ValueError("start, end: expected directions that aren't opposite")
     same = sine < tiny

@@ -767,13 +767,16 @@ def check_claims(root: Path) -> list[str]:
 
 def check_equations(root: Path) -> list[str]:
     """Every numbered equation is named by a line of code on its own page."""
-    return [
-        f"{page.name}: no line of code names equation ({number})"
-        for page in pages(root)
-        for display in numbered_displays(page.md.read_text(encoding="utf-8"))
-        for number in display.numbers
-        if not any(f"({number})" in line for line in code_of(page))
-    ]
+    wrong = []
+    for page in pages(root):
+        code = "\n".join(code_of(page))
+        for display in numbered_displays(page.md.read_text(encoding="utf-8")):
+            wrong += [
+                f"{page.name}: no line of code names equation ({number})"
+                for number in display.numbers
+                if f"({number})" not in code
+            ]
+    return wrong
 
 
 CHECKS: list[Callable[[Path], list[str]]] = [

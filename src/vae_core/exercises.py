@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -42,14 +42,9 @@ def check_squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     if _same(got, right):
         print("✓ right: one squared error an image, summed over its pixels")
         return
-    for diagnosis, wrong in mistakes.items():
-        if _same(got, wrong) or _same(got, -wrong):
-            print(f"✗ {diagnosis}")
-            return
-    if got.shape != right.shape:
-        print(f"✗ the shape is {list(got.shape)}; for 5 images [5] is wanted")
-        return
-    print("✗ the shape is right and the values aren't; compare with equation (1.2) term by term")
+    negated = [(diagnosis, -wrong) for diagnosis, wrong in mistakes.items()]
+    known = [*mistakes.items(), *negated]
+    _diagnose(got, right, known, "5 images [5]", "equation (1.2) term by term")
 
 
 def check_reparameterise(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
@@ -104,14 +99,8 @@ def check_reparameterise(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> 
         "you added up the coordinates; z has as many as μ": right.sum(dim=1),
         "you took the mean over the images; each has its own code": right.mean(dim=0),
     }
-    for diagnosis, wrong in mistakes.items():
-        if _same(got, wrong):
-            print(f"✗ {diagnosis}")
-            return
-    if got.shape != right.shape:
-        print(f"✗ the shape is {list(got.shape)}; for 5 images with 3 coordinates [5, 3] is wanted")
-        return
-    print("✗ the shape is right and the values aren't; compare with (2.2) and (2.3) term by term")
+    wanted, compare = "5 images with 3 coordinates [5, 3]", "(2.2) and (2.3) term by term"
+    _diagnose(got, right, mistakes.items(), wanted, compare)
 
 
 def _lets_gradients_through(z: Tensor, *inputs: Tensor) -> bool:
@@ -178,18 +167,9 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "that is the naive penalty (3.13)": (square / 2 + log_var.square() / 4).sum(dim=1),
         "that is the other direction, KL(p ‖ q)": total((1 + square) / var - 1 + log_var),
     }
-    for diagnosis, wrong in mistakes.items():
-        if _same(got, wrong):
-            print(f"✗ {diagnosis}")
-            return
-    for diagnosis, wrong in mistakes.items():
-        if _same(got, -wrong):
-            print(f"✗ the sign is wrong, and {diagnosis}")
-            return
-    if got.shape != right.shape:
-        print(f"✗ the shape is {list(got.shape)}; for 5 images [5] is wanted")
-        return
-    print("✗ the shape is right and the values aren't; compare with equation (3.11) term by term")
+    negated = [(f"the sign is wrong, and {text}", -wrong) for text, wrong in mistakes.items()]
+    known = [*mistakes.items(), *negated]
+    _diagnose(got, right, known, "5 images [5]", "equation (3.11) term by term")
 
 
 def check_elbo(answer: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]) -> None:
@@ -240,21 +220,24 @@ def check_elbo(answer: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]
         "the ½ of the KL is missing": -scaled - constant - 2 * rate,
         "you added up the whole batch; each image has an ELBO of its own": right.sum(),
         "you took the mean over the images already": right.mean(),
+        "that is −ELBO, the loss; turn the sign round": -right,
+        "that is the loss, −ELBO, and the constant of the Gaussian is missing too": scaled + rate,
     }
-    for diagnosis, wrong in mistakes.items():
+    _diagnose(got, right, mistakes.items(), "5 images [5]", "(4.12) and (4.27)")
+
+
+def _diagnose(
+    got: Tensor, right: Tensor, known: Iterable[tuple[str, Tensor]], wanted: str, compare: str
+) -> None:
+    """Print the first known mistake that gives this answer, or else what can be said of it."""
+    for diagnosis, wrong in known:
         if _same(got, wrong):
             print(f"✗ {diagnosis}")
             return
-    if _same(got, -right):
-        print("✗ that is −ELBO, the loss; turn the sign round")
-        return
-    if _same(got, scaled + rate):
-        print("✗ that is the loss, −ELBO, and the constant of the Gaussian is missing too")
-        return
     if got.shape != right.shape:
-        print(f"✗ the shape is {list(got.shape)}; for 5 images [5] is wanted")
+        print(f"✗ the shape is {list(got.shape)}; for {wanted} is wanted")
         return
-    print("✗ the shape is right and the values aren't; compare with (4.12) and (4.27)")
+    print(f"✗ the shape is right and the values aren't; compare with {compare}")
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

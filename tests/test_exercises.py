@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from vae_core.exercises import check_elbo, check_kl, check_reparameterise, check_squared_error
+from vae_core.exercises import (
+    check_elbo,
+    check_importance_weighted,
+    check_kl,
+    check_reparameterise,
+    check_squared_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -183,3 +189,47 @@ def error(x, x_hat):
 def test_check_elbo(capsys, answer, verdict):
     check_elbo(answer)
     assert verdict in capsys.readouterr().out
+
+
+def pooled(weights, dim=0):
+    return torch.logsumexp(weights, dim=dim) - math.log(weights.shape[dim])
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda x, p, q: pooled(x + p - q), "✓ right"),
+        (lambda x, p, q: (x + p - q - math.log(len(x))).logsumexp(dim=0), "✓ right"),
+        (lambda x, p, q: (x + p - q).exp().mean(dim=0).log(), "use logsumexp"),
+        (lambda x, p, q: (x + p - q).mean(dim=0), "the mean of the logarithms"),
+        (lambda x, p, q: (x + p - q).logsumexp(dim=0), "you summed the weights"),
+        (lambda x, p, q: (x + p - q).logsumexp(dim=0) + math.log(7), "you added log k"),
+        (lambda x, p, q: (x + p - q).logsumexp(dim=0) / 7, "you divided the logarithm by k"),
+        (lambda x, p, q: (x + p - q).exp().mean(dim=0), "that is the mean weight"),
+        (lambda x, p, q: (x + p - q).sum(dim=0), "added up the logarithms"),
+        (lambda x, p, q: (x + p - q).max(dim=0).values, "the best weight alone"),
+        (lambda x, p, q: pooled(q - x - p), "upside down"),
+        (lambda x, p, q: pooled(x + p), "log q(z|x) is missing"),
+        (lambda x, p, q: pooled(x - q), "✗ log p(z) is missing"),
+        (lambda x, p, q: pooled(x), "that is the mean likelihood"),
+        (lambda x, p, q: pooled(x + p + q), "you multiplied by q"),
+        (lambda x, p, q: pooled(x - p + q), "have changed places"),
+        (lambda x, p, q: pooled(x + p - q, dim=1), "averaged over the images and kept"),
+        (lambda x, p, q: pooled((x + p - q).flatten()), "one mean over codes and images"),
+        (lambda x, p, q: pooled(x + p - q).mean(), "the mean over the images already"),
+        (lambda x, p, q: pooled(x + p - q).sum(), "added up the images"),
+        (lambda x, p, q: x + p - q, "nothing is averaged yet"),
+        (lambda x, p, q: -pooled(x + p - q), "turn the sign round"),
+        (lambda x, p, q: pooled(x + p - q)[:2], "the shape is [2]"),
+        (lambda x, p, q: pooled(x + p - q) + 1e-3, "the values aren't"),
+        (lambda x, p, q: 3.0, "you returned float"),
+    ],
+)
+def test_check_importance_weighted(capsys, answer, verdict):
+    check_importance_weighted(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def test_an_estimate_made_in_place_is_judged_by_its_result(capsys):
+    check_importance_weighted(lambda x, p, q: pooled(x.add_(p).sub_(q)))
+    assert "✓ right" in capsys.readouterr().out

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from vae_core.models import squared_error
 
-__all__ = ["check_elbo", "check_kl", "check_reparameterise", "check_squared_error"]
+__all__ = [
+    "check_elbo",
+    "check_importance_weighted",
+    "check_kl",
+    "check_reparameterise",
+    "check_squared_error",
+]
 
 
 def check_squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -238,6 +244,79 @@ def _diagnose(
         print(f"✗ the shape is {list(got.shape)}; for {wanted} is wanted")
         return
     print(f"✗ the shape is right and the values aren't; compare with {compare}")
+
+
+def check_importance_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Check a reader's importance-weighted log-likelihood (4.24) (chapter 5, exercise 1).
+
+    Prints that it is right, or what it computes instead.
+
+    Shapes: ``answer(log_lik, log_prior, log_q)`` is called with log p(x|z), log p(z) and
+    log q(z|x), three tensors [7, 5] for 7 codes and 5 images, and should return [5].
+    """
+    k, n_images = 7, 5
+    draw = torch.Generator().manual_seed(0)
+    log_lik, log_prior, log_q = torch.randn(3, k, n_images, generator=draw, dtype=torch.float64)
+    log_prior, log_q = log_prior - 10, log_q - 3  # of usual size; no two of them alike
+    likely, unlikely = log_lik - 2, log_lik - 900  # exp(−900) is 0, the logarithm of that −∞
+    got = answer(likely.clone(), log_prior.clone(), log_q.clone())
+    if not isinstance(got, Tensor):
+        print(f"✗ you returned {type(got).__name__}; a tensor with one number an image is wanted")
+        return
+
+    def pooled(log_weights: Tensor, dim: int = 0) -> Tensor:
+        return log_weights.logsumexp(dim=dim) - math.log(log_weights.shape[dim])
+
+    log_weights = likely + log_prior - log_q
+    right = pooled(log_weights)
+    if _same(got, right):
+        if _same(answer(unlikely, log_prior, log_q), right - 898):
+            print("✓ right: the logarithm of the mean weight, one number an image")
+        else:
+            print("✗ right on paper, but exp() of a log weight of −900 is 0, and its logarithm −∞; "
+                  "use logsumexp")  # fmt: skip
+        return
+    mistakes = {
+        "that is the mean of the logarithms, an estimate of the ELBO; (4.24) takes the logarithm "
+        "of the mean": log_weights.mean(dim=0),
+        "you summed the weights; the mean divides by k, so log k has to go": right + math.log(k),
+        "you added log k; it is subtracted": right + 2 * math.log(k),
+        "you divided the logarithm by k; divide the sum of the weights by it, which takes log k "
+        "off": log_weights.logsumexp(dim=0) / k,
+        "that is the mean weight; take its logarithm": right.exp(),
+        "you added up the logarithms": log_weights.sum(dim=0),
+        "that is the best weight alone, which overrates the image": log_weights.max(dim=0).values,
+        "the weights are upside down: q belongs below p(x|z) p(z)": pooled(-log_weights),
+        "log q(z|x) is missing: without it the draws from q count as if they were from p(z)": (
+            pooled(likely + log_prior)
+        ),
+        "log p(z) is missing": pooled(likely - log_q),
+        "log p(z) and log q(z|x) are missing; that is the mean likelihood": pooled(likely),
+        "you multiplied by q; divide by it, which subtracts its logarithm": pooled(
+            likely + log_prior + log_q
+        ),
+        "p(z) and q(z|x) have changed places": pooled(likely - log_prior + log_q),
+        "you averaged over the images and kept the codes; the codes are the first dimension": (
+            pooled(log_weights, dim=1)
+        ),
+        "you took one mean over codes and images; each image has a number of its own": pooled(
+            log_weights.flatten()
+        ),
+        "you took the mean over the images already": right.mean(),
+        "you added up the images": right.sum(),
+        "nothing is averaged yet; take the mean over the codes, the first dimension": log_weights,
+    }
+    for diagnosis, wrong in mistakes.items():
+        if _same(got, wrong):
+            print(f"✗ {diagnosis}")
+            return
+    if _same(got, -right):
+        print("✗ that is the negative, a loss; turn the sign round")
+        return
+    if got.shape != right.shape:
+        print(f"✗ the shape is {list(got.shape)}; for 5 images [5] is wanted")
+        return
+    print("✗ the shape is right and the values aren't; compare with (4.24) term by term")
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -285,6 +285,16 @@ def test_a_chapter_has_two_to_four_solutions_with_code(page):
     assert 2 <= len(book.solutions(book.notebook(read(page.md)))) <= 4
 
 
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.name)
+def test_the_last_page_lists_the_exercises_of_each_chapter(page):
+    titles = re.findall(r"^\*\*(\d)\. (.*?)\.?\*\*", read(page.md), re.MULTILINE)
+    assert [int(number) for number, _ in titles] == list(range(1, len(titles) + 1)) != []
+    last_page = read(ROOT / "book/pages/what_next.md")
+    section = last_page.partition(f"](../{page.ipynb.name}#exercises)")[2].partition("\n[Ch")[0]
+    listed = re.findall(r"^(\d)\. (.*)$", section.partition("\n## ")[0], re.MULTILINE)
+    assert listed == titles
+
+
 # ------------------------------------------------------------------------- README and the rest
 
 

@@ -10,6 +10,7 @@ from vae_core.exercises import (
     check_elbo,
     check_importance_weighted,
     check_kl,
+    check_quantile_grid,
     check_reparameterise,
     check_squared_error,
 )
@@ -233,3 +234,46 @@ def test_check_importance_weighted(capsys, answer, verdict):
 def test_an_estimate_made_in_place_is_judged_by_its_result(capsys):
     check_importance_weighted(lambda x, p, q: pooled(x.add_(p).sub_(q)))
     assert "✓ right" in capsys.readouterr().out
+
+
+def grid(axis, flip=True, swap=False, mirror=False):
+    z_2, z_1 = torch.meshgrid(
+        axis.flip(0) if flip else axis, axis.flip(0) if mirror else axis, indexing="ij"
+    )
+    return torch.stack([z_2, z_1] if swap else [z_1, z_2], dim=2).reshape(-1, 2)
+
+
+def quantiles(n):
+    return Normal(0.0, 1.0).icdf(torch.linspace(0.05, 0.95, n))
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda n: grid(quantiles(n)), "✓ right"),
+        (lambda n: grid(quantiles(n), flip=False), "upside down"),
+        (lambda n: grid(quantiles(n), flip=False, swap=True), "swapped, and z₁ grows downwards"),
+        (lambda n: grid(quantiles(n), swap=True), "along a row"),
+        (lambda n: grid(quantiles(n), mirror=True), "left and right"),
+        (lambda n: grid(quantiles(n), flip=False, mirror=True), "half a turn"),
+        (lambda n: grid(torch.linspace(-1, 1, n)), "from −1 to 1"),
+        (lambda n: grid(torch.linspace(-3, 3, n)), "from −3 to 3"),
+        (lambda n: grid(torch.linspace(-3, 3, n), flip=False), "z₂ is largest there"),
+        (lambda n: grid(torch.linspace(-1.64485363, 1.64485363, n)), "equal in z"),
+        (lambda n: grid(torch.linspace(0.05, 0.95, n)), "the shares u themselves"),
+        (
+            lambda n: grid(Normal(0.0, 1.0).cdf(torch.linspace(0.05, 0.95, n))),
+            "not its inverse",
+        ),
+        (lambda n: grid(quantiles(n) / 2), "another σ"),
+        (lambda n: grid(Normal(0.0, 1.0).icdf(torch.linspace(0, 1, n))), "infinite"),
+        (lambda n: grid(quantiles(n)).reshape(n, n, 2), "apart from that it is right"),
+        (lambda n: grid(quantiles(n), flip=False).reshape(n, n, 2), "upside down"),
+        (lambda n: quantiles(n), "the shape is [5]"),
+        (lambda n: grid(quantiles(n)) + 0.1, "the values aren't"),
+        (lambda n: [1.0], "you returned list"),
+    ],
+)
+def test_check_quantile_grid(capsys, answer, verdict):
+    check_quantile_grid(answer)
+    assert verdict in capsys.readouterr().out

@@ -306,6 +306,8 @@ def environment(data: str = DATA, seed: int = SEED) -> dict[str, str]:
         "VAE_CORE_DATA": data,
         "VAE_CORE_SEED": str(seed),
         "VAE_CORE_PROGRESS": "0",
+        "VAE_CORE_WIDGETS": "0",
+        "VAE_CORE_SLOW": "0",
         "OMP_NUM_THREADS": str(THREADS),
         "MKL_NUM_THREADS": str(THREADS),
         "CUDA_VISIBLE_DEVICES": "",

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from vae_core.latent import normal_quantiles, quantile_grid
 from vae_core.models import squared_error
 
 __all__ = [
     "check_elbo",
     "check_importance_weighted",
     "check_kl",
+    "check_quantile_grid",
     "check_reparameterise",
     "check_squared_error",
 ]
@@ -232,20 +234,6 @@ def check_elbo(answer: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]
     _diagnose(got, right, mistakes.items(), "5 images [5]", "(4.12) and (4.27)")
 
 
-def _diagnose(
-    got: Tensor, right: Tensor, known: Iterable[tuple[str, Tensor]], wanted: str, compare: str
-) -> None:
-    """Print the first known mistake that gives this answer, or else what can be said of it."""
-    for diagnosis, wrong in known:
-        if _same(got, wrong):
-            print(f"✗ {diagnosis}")
-            return
-    if got.shape != right.shape:
-        print(f"✗ the shape is {list(got.shape)}; for {wanted} is wanted")
-        return
-    print(f"✗ the shape is right and the values aren't; compare with {compare}")
-
-
 def check_importance_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check a reader's importance-weighted log-likelihood (4.24) (chapter 5, exercise 1).
 
@@ -305,18 +293,95 @@ def check_importance_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]
         "you took the mean over the images already": right.mean(),
         "you added up the images": right.sum(),
         "nothing is averaged yet; take the mean over the codes, the first dimension": log_weights,
+        "that is the negative, a loss; turn the sign round": -right,
     }
-    for diagnosis, wrong in mistakes.items():
+    _diagnose(got, right, mistakes.items(), "5 images [5]", "(4.24) term by term")
+
+
+def check_quantile_grid(answer: Callable[[int], Tensor]) -> None:
+    """Check a reader's codes for a map on normal quantiles (chapter 6, exercise 1).
+
+    Prints that they are right, or what was laid out instead.
+
+    Shapes: ``answer(n)`` is called with n = 5 and should return [25, 2].
+    """
+    n = 5
+    got = answer(n)
+    if not isinstance(got, Tensor):
+        print(f"✗ you returned {type(got).__name__}; a tensor with one code a row is wanted")
+        return
+    right = quantile_grid(n)
+    if _same(got, right):
+        print("✓ right: equal shares of the prior, the largest z₂ on top, as in a scatter plot")
+        return
+    if got.shape == (n, n, 2):
+        got = got.reshape(-1, 2)
+        print("✗ the shape is [n, n, 2]; one code a row is wanted, [n * n, 2]. And:")
+        if _same(got, right):
+            print("  apart from that it is right")
+            return
+    if got.shape == right.shape and not torch.isfinite(got).all():
+        print("✗ there are infinite codes or NaN: the quantiles of 0 and 1 are infinite")
+        return
+    shares = torch.linspace(0.05, 0.95, n)
+    edge = normal_quantiles(n)[-1].item()
+    axes = {
+        "": normal_quantiles(n),
+        "equal steps from −1 to 1 leave out most of the prior; take quantiles": torch.linspace(
+            -1, 1, n
+        ),
+        "the ends are right, but the steps are equal in z; take them equal in the share u": (
+            torch.linspace(-edge, edge, n)
+        ),
+        "equal steps from −3 to 3 show mostly codes that are hardly ever drawn": torch.linspace(
+            -3, 3, n
+        ),
+        "those are the shares u themselves; put them into the inverse of Φ": shares,
+        "those are probabilities: you took Φ of the shares, not its inverse": (
+            torch.special.ndtr(shares)
+        ),
+        "the quantiles are squeezed together: is that a grid for another σ?": normal_quantiles(n)
+        / 2,
+    }
+    known = []
+    for about_axis, axis in axes.items():
+        down, right_first = torch.meshgrid(axis, axis, indexing="ij")
+        layouts = {
+            "": torch.stack([right_first, down.flip(0)], dim=2),
+            "the map is upside down: the first row is drawn on top, and z₂ is largest there": (
+                torch.stack([right_first, down], dim=2)
+            ),
+            "the axes are swapped, and z₁ grows downwards: z₁ belongs to the columns": torch.stack(
+                [down, right_first], dim=2
+            ),
+            "the axes are swapped: z₁ must grow along a row, z₂ from row to row": torch.stack(
+                [down.flip(0), right_first], dim=2
+            ),
+            "left and right are swapped: z₁ must grow to the right": torch.stack(
+                [right_first.flip(1), down.flip(0)], dim=2
+            ),
+            "everything is turned by half a turn: z₁ must grow to the right, z₂ upwards": (
+                torch.stack([right_first.flip(1), down], dim=2)
+            ),
+        }
+        for about_layout, layout in layouts.items():
+            diagnosis = "; and ".join(filter(None, [about_axis, about_layout]))
+            known.append((diagnosis, layout.reshape(-1, 2)))
+    _diagnose(got, right, known, "n = 5 [25, 2]", "(6.2), one axis at a time")
+
+
+def _diagnose(
+    got: Tensor, right: Tensor, known: Iterable[tuple[str, Tensor]], wanted: str, compare: str
+) -> None:
+    """Print the first known mistake that gives this answer, or else what can be said of it."""
+    for diagnosis, wrong in known:
         if _same(got, wrong):
             print(f"✗ {diagnosis}")
             return
-    if _same(got, -right):
-        print("✗ that is the negative, a loss; turn the sign round")
-        return
     if got.shape != right.shape:
-        print(f"✗ the shape is {list(got.shape)}; for 5 images [5] is wanted")
+        print(f"✗ the shape is {list(got.shape)}; for {wanted} is wanted")
         return
-    print("✗ the shape is right and the values aren't; compare with (4.24) term by term")
+    print(f"✗ the shape is right and the values aren't; compare with {compare}")
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

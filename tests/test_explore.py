@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 from torch import nn
 
 from vae_core import VAE, SquaredErrorVAE, seed_everything
@@ -73,6 +74,7 @@ def test_a_switch_that_is_neither():
 
 def test_the_most_active_units_get_sliders():
     means = torch.randn(50, 5) * torch.tensor([0.1, 2.0, 0.0, 1.0, 3.0])
+    means[:, 2] += 9  # far from 0 all the time isn't active
     assert units_to_move(means, 3) == [4, 1, 3]
     assert units_to_move(means[:, [0, 1]], 8) == [0, 1]  # both, in the order of the axes
 
@@ -127,8 +129,13 @@ def test_moving_one_slider_changes_one_unit_and_nothing_of_the_model(images):
 
 def test_dropout_is_off_while_one_looks(images):
     vae = model(2)
+    start = vae.encode(images).mean[0]
+    vae.encoder.append(nn.Dropout(0.9))
     vae.decoder.append(nn.Dropout(0.9))
     it = explore(vae, images, static=True)
+    assert torch.equal(it.start, start)
+    drawn = [it.figure().axes[0].images[0].get_array() for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
     np.testing.assert_array_equal(it.move([0.0, 1.0]), it.move([0.0, 1.0]))
 
 
@@ -150,7 +157,9 @@ def test_without_a_kernel_there_is_a_picture_and_no_slider(d, kind, images):
     data, metadata = it._repr_mimebundle_()
     assert it.static and it.box is None and VIEW not in data
     assert base64.b64decode(data["image/png"]).startswith(PNG)
-    assert metadata["image/png"]["width"] > 300
+    # Half the size of the file, which is drawn twice as fine.
+    rows, columns = imread(io.BytesIO(base64.b64decode(data["image/png"]))).shape[:2]
+    assert metadata["image/png"] == {"width": columns // 2, "height": rows // 2}
     units = "1 latent unit" if d == 1 else f"{d} latent units"
     assert data["text/plain"] == f"explore: a static picture of {units}"
 
@@ -178,10 +187,15 @@ def test_the_sliders_die_and_the_picture_below_them_stays(images, monkeypatch):
     pytest.importorskip("ipywidgets")
     outputs = []
     monkeypatch.setattr("IPython.display.display", lambda data, **_: outputs.append(data))
-    explore(model(2), images, static=False)._ipython_display_()
+    it = explore(model(2), images, static=False)
+    it._ipython_display_()
     sliders, picture = outputs
     assert VIEW in sliders and len(sliders["text/plain"]) < 80
     assert VIEW not in picture and base64.b64decode(picture["image/png"]).startswith(PNG)
+    assert it.box.layout.align_items == "flex-start"  # the digit isn't drawn out
+    # What hides the picture is a part of the sliders, and finds it behind them.
+    rule = it.box.children[-1].value
+    assert any(f"has(.{name}) + *" in rule for name in it.box._dom_classes)
 
 
 def test_the_sliders_of_the_plane_have_the_names_of_its_axes(images):
@@ -236,10 +250,8 @@ def test_two_thousand_images_and_another_float_type(images):
 
 
 def test_a_png_keeps_ink_dark():
-    from matplotlib.image import imread
-
-    read = imread(io.BytesIO(as_png(np.array([[0.0, 0.5], [1.0, 1.0]]))))
-    np.testing.assert_allclose(read[..., 0], [[1, 0.5], [0, 0]], atol=0.01)
+    read = imread(io.BytesIO(as_png(np.array([[0.2, 0.5], [0.6, 0.6]]))))
+    np.testing.assert_allclose(read[..., 0], [[0.8, 0.5], [0.4, 0.4]], atol=0.01)
 
 
 def test_no_ipywidgets(images, monkeypatch, capsys):

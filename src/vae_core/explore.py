@@ -249,8 +249,9 @@ class Exploration:
             raise NotImplementedError  # IPython then shows the picture as it shows any value
         from IPython.display import display
 
-        # The box itself would have its widgets' bytes as text/plain.
-        view = self.box._repr_mimebundle_()[VIEW]
+        # The box itself would have its widgets' bytes as text/plain, and in ipywidgets 7, which is
+        # what Colab has, no bundle.
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
         display({VIEW: view, "text/plain": f"{self!r}, while the kernel runs"}, raw=True)
         data, metadata = self._repr_mimebundle_()
         display(data, metadata=metadata, raw=True)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Normal
 
 from vae_core import VAE, seed_everything
@@ -56,6 +57,10 @@ def test_a_traversal_moves_one_unit_and_leaves_the_start_alone():
     assert moved.tolist() == [[1, -1, 3], [1, 0, 3]] and code.tolist() == [1, 2, 3]
     with pytest.raises(ValueError, match="unit: expected one of 0 to 2, got 3"):
         traversal(code, 3, [0.0])
+    with pytest.raises(ValueError, match="unit: expected one of 0 to 2, got -1"):
+        traversal(code, -1, [0.0])
+    with pytest.raises(TypeError, match="code: expected a float tensor"):
+        traversal(torch.tensor([1, 2, 3]), 0, [0.5])  # whole numbers would cut off the half
     with pytest.raises(ValueError, match=r"code: expected shape \[d\]"):
         traversal(code[None], 0, [0.0])
 
@@ -96,6 +101,29 @@ def test_nearly_equal_directions_lose_no_digits_and_equal_ones_go_straight():
     start = torch.tensor([1.0, 1.0])
     for end in (3 * start, start + torch.tensor([1e-6, 0])):
         assert torch.allclose(spherical_path(start, end, t), straight_path(start, end, t))
+    for code in (start, torch.stack([start, -start])):
+        torch.testing.assert_close(spherical_path(code, code, t), code.expand(5, *code.shape))
+
+
+def test_a_small_angle_is_an_angle():
+    t = torch.linspace(0, 1, 5, dtype=torch.float64)
+    angle = 5e-4 * t
+    z = spherical_path(
+        torch.tensor([1.0, 0]).double(), torch.stack([angle.cos(), angle.sin()])[:, -1], t
+    )
+    torch.testing.assert_close(
+        z, torch.stack([angle.cos(), angle.sin()], dim=1), atol=1e-13, rtol=0
+    )
+
+
+@pytest.mark.parametrize("path", [straight_path, spherical_path])
+def test_a_path_has_the_type_of_its_codes(path):
+    start, end = torch.eye(2)
+    assert path(start, end, torch.linspace(0, 1, 3, dtype=torch.float64)).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"t: expected shape \[n\], got"):
+        path(start, end, torch.tensor(0.5))
+    with pytest.raises(ValueError, match="start, end: expected the same shape"):
+        path(start, end[None], torch.tensor([0.5]))
 
 
 def test_directions_that_no_arc_joins():
@@ -118,5 +146,7 @@ def test_the_jacobian_is_what_small_steps_find():
         for unit, step in enumerate(h * torch.eye(3, dtype=torch.float64)):
             slope = (vae.decoder(z + step) - vae.decoder(z - step)) / (2 * h)
             torch.testing.assert_close(J[:, :, unit], slope, atol=1e-7, rtol=1e-6)
+    vae.decoder.append(nn.Dropout(0.5))
+    torch.testing.assert_close(decoder_jacobian(vae, z), J)  # off, as when one looks
     with pytest.raises(ValueError, match=r"z: expected shape \[N, 3\]"):
         decoder_jacobian(vae, z[:, :2])

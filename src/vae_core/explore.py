@@ -40,10 +40,14 @@ __all__ = [
 ]
 
 LIMIT = 3.0  # the sliders go from −3 to 3: 99.7 % of a standard normal number
+STEP = 0.05
 MAP_SIZE = 168  # pixels of the map of the plane, a side; 6 for each pixel of a digit
 MOST_SLIDERS = 8
 STATIC_VALUES = torch.linspace(-2.5, 2.5, 11)
 SWITCH = "VAE_CORE_WIDGETS"
+VIEW = "application/vnd.jupyter.widget-view+json"
+LIVE = "vae-core-explore"  # the class of living sliders; the output after them is the picture
+HIDE_PICTURE = f"<style>.jp-OutputArea-child:has(.{LIVE}) + * {{display: none}}</style>"
 
 
 def explore(
@@ -53,19 +57,23 @@ def explore(
 
     The start is the mean code of the first image. With two latent units the sliders move a point
     in the plane, over the mean codes of all ``images``; with another number each slider moves one
-    unit alone, the most active first, at most ``max_units`` of them.
+    unit alone, the most active first, at most ``max_units`` of them. They go from −3 to 3, and
+    start at the mean code as far as they reach.
 
     ``static`` chooses the picture (True) or the sliders (False). None, the default, leaves it to
     ``has_live_front_end``; a live notebook without ipywidgets then gets the picture, and a line
     that says so.
 
-    Shapes: ``images`` as ``as_pixels`` takes them, at least two.
+    Shapes: ``images`` as ``as_pixels`` takes them, at least two, of 784 pixels.
 
-    Raises: TypeError or ValueError for what isn't a VAE, images or a number of sliders;
-    ImportError, saying what to install, for sliders that were asked for without ipywidgets.
+    Raises: TypeError or ValueError for what isn't a VAE of 784 pixels, images or a number of
+    sliders; ImportError, saying what to install, where sliders were asked for and ipywidgets isn't
+    there.
     """
     if not isinstance(vae, VAE):
         raise TypeError(f"vae: expected a VAE, got {describe(vae)}")
+    if vae.n_pixels != 784:
+        raise ValueError(f"vae: expected one of images of 784 pixels, got {vae.n_pixels} pixels")
     max_units = positive_int(max_units, "max_units")
     vae.check_input(images, name="images")
     if len(images) < 2:
@@ -86,8 +94,9 @@ def has_live_front_end(
 
     ``$VAE_CORE_WIDGETS`` answers where it is set, 1 for yes and 0 for no. Else the answer is yes
     only with evidence: a kernel that a Jupyter server started for a notebook (its variable
-    ``JPY_SESSION_NAME``), Colab's package, or VS Code's variable. A notebook executed by nbconvert,
-    nbclient or a test has none of them.
+    ``JPY_SESSION_NAME``), Colab's package, or a variable of VS Code's (``VSCODE_CWD`` too, for on a
+    remote machine there is no ``VSCODE_PID``). A notebook executed by nbconvert, nbclient or a test
+    has none of them.
 
     ``environ`` and ``modules`` stand for ``os.environ`` and ``sys.modules`` in tests.
 
@@ -102,7 +111,8 @@ def has_live_front_end(
         return switch == "1"
     if "ipykernel" not in modules:
         return False
-    return bool({"JPY_SESSION_NAME", "VSCODE_PID"} & environ.keys() or "google.colab" in modules)
+    evidence = {"JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD"}
+    return bool(evidence & environ.keys() or "google.colab" in modules)
 
 
 def units_to_move(means: Tensor, at_most: int = MOST_SLIDERS) -> list[int]:
@@ -181,7 +191,10 @@ def picture(vae: VAE, code: Tensor, map_of_codes: np.ndarray | None = None) -> n
     if map_of_codes is None:
         return enlarged
     gap = np.zeros((len(enlarged), 12), dtype=np.float32)
-    return np.concatenate([with_cross(map_of_codes, code), gap, enlarged], axis=1)
+    marked = with_cross(map_of_codes, code)
+    for edge in (marked[0], marked[-1], marked[:, 0], marked[:, -1]):
+        np.maximum(edge, 0.2, out=edge)  # a frame: where the map ends
+    return np.concatenate([marked, gap, enlarged], axis=1)
 
 
 class Exploration:
@@ -189,6 +202,10 @@ class Exploration:
 
     ``units`` are the latent units that have a slider, ``values`` where these stand, ``start`` the
     code ``[d]`` of the first image. ``move`` is what the sliders call.
+
+    In a live notebook two outputs are shown: the sliders, and the picture below them. JupyterLab
+    hides the picture as long as the sliders live. Opened again later, they are gone, and the
+    picture is there.
     """
 
     def __init__(self, vae: VAE, images: Tensor, *, static: bool, max_units: int):
@@ -197,13 +214,17 @@ class Exploration:
         self.vae, self.static = vae, static
         self.start = means[0]
         self.units = units_to_move(means, max_units)
-        self.map = dots(means) if vae.latent_dim == 2 else None
-        self.values = [round(v, 2) for v in self.start[self.units].tolist()]
+        plane = vae.latent_dim == 2
+        self.names = ["z₁", "z₂"] if plane else [f"unit {unit}" for unit in self.units]
+        self.map = dots(means) if plane else None
+        reached = self.start[self.units].clamp(-LIMIT, LIMIT).tolist()
+        self.values = [round(round(value / STEP) * STEP, 2) for value in reached]
         self.box = None if static else self._widgets()
 
     def __repr__(self) -> str:
         kind = "a static picture" if self.static else "sliders"
-        return f"explore: {kind} of {len(self.units)} latent units"
+        n = len(self.units)
+        return f"explore: {kind} of {n} latent unit{'s' if n > 1 else ''}"
 
     def move(self, values: Sequence[float]) -> np.ndarray:
         """Put the sliders' values into the code, and return the picture of it."""
@@ -218,13 +239,25 @@ class Exploration:
                 images = self.vae.decode(quantile_grid(9).to(self.start)).mean
                 return show_grids({"the decoder's image at 9 × 9 codes": images}, columns=9)
             rows = {
-                f"unit {unit}": self.vae.decode(traversal(self.start, unit, STATIC_VALUES)).mean
-                for unit in self.units
+                name: self.vae.decode(traversal(self.start, unit, STATIC_VALUES)).mean
+                for name, unit in zip(self.names, self.units, strict=True)
             }
         return show_rows(rows)
 
+    def _ipython_display_(self) -> None:
+        if self.box is None:
+            raise NotImplementedError  # IPython then shows the picture as it shows any value
+        from IPython.display import display
+
+        # The box itself would have its widgets' bytes as text/plain, and in ipywidgets 7, which is
+        # what Colab has, no bundle.
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
+        display({VIEW: view, "text/plain": f"{self!r}, while the kernel runs"}, raw=True)
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
+
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
-        """The picture, always; and the sliders, where they are. A front end takes what it can."""
+        """The static picture."""
         png = io.BytesIO()
         self.figure().savefig(png, format="png", dpi=144, bbox_inches="tight")
         header = png.getvalue()[16:24]  # a PNG's width and height in pixels
@@ -233,9 +266,6 @@ class Exploration:
             "text/plain": repr(self),
             "image/png": base64.b64encode(png.getvalue()).decode("ascii"),
         }
-        if self.box is not None:
-            view = "application/vnd.jupyter.widget-view+json"
-            data[view] = self.box._repr_mimebundle_()[view]
         return data, {"image/png": {"width": width, "height": height}}
 
     def _widgets(self):
@@ -247,22 +277,24 @@ class Exploration:
                 "explore needs ipywidgets for its sliders: pip install ipywidgets, then restart "
                 "the kernel; or explore(…, static=True) for a picture"
             ) from error
-        shown = ipywidgets.Image(value=as_png(self.move(self.values)), format="png")
+        shown = ipywidgets.Image(
+            value=as_png(self.move(self.values)), format="png", layout={"flex": "none"}
+        )
         sliders = [
-            ipywidgets.FloatSlider(
-                value=min(max(value, -LIMIT), LIMIT),
-                min=-LIMIT,
-                max=LIMIT,
-                step=0.05,
-                description=f"z[{unit}]",
-            )
-            for unit, value in zip(self.units, self.values, strict=True)
+            ipywidgets.FloatSlider(value=value, min=-LIMIT, max=LIMIT, step=STEP, description=name)
+            for name, value in zip(self.names, self.values, strict=True)
         ]
         follow = follower(self, sliders, shown)
         for slider in sliders:
             slider.observe(follow, names="value")
         self.sliders, self.shown = sliders, shown
-        return ipywidgets.HBox([shown, ipywidgets.VBox(sliders)])
+        # Beside each other where there is room, and no picture drawn out to the sliders' height.
+        layout = {"flex_flow": "row wrap", "align_items": "flex-start"}
+        box = ipywidgets.HBox(
+            [shown, ipywidgets.VBox(sliders), ipywidgets.HTML(HIDE_PICTURE)], layout=layout
+        )
+        box.add_class(LIVE)
+        return box
 
 
 def follower(exploration: Exploration, sliders: Sequence, shown) -> Callable[[object], None]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-__all__ = ["pick_device", "pick_precision"]
+from vae_core._checks import describe
+
+__all__ = ["exact_float32", "pick_device", "pick_precision"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-BFLOAT16_PAYS_FROM = 0.4e9  # operations a step, see benchmarks/precision_speed.md
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -21,7 +25,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if not isinstance(device, str | torch.device):
-        raise TypeError(f"device: expected a name or a torch.device, got {device!r}")
+        raise TypeError(f"device: expected a name or a torch.device, got {describe(device)}")
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
@@ -35,30 +39,25 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def pick_precision(
-    precision: str, *, device: torch.device, n_weights: int, batch_size: int
-) -> torch.dtype:
-    """The type that the network's matrix products are computed in while training.
+def pick_precision(precision: str) -> torch.dtype:
+    """The type that matrix products are computed in while training: float32 or bfloat16.
 
-    "float32" and "bfloat16" are what they say. "auto" is bfloat16 only where it was measured to be
-    clearly faster: on a CPU that multiplies it in hardware, for networks and batches that aren't
-    small. It depends on the machine, the model and the batch size, never on a stopwatch, so
-    that a run can be repeated.
+    Weights, sums and densities stay in float32 either way.
 
     Raises: ValueError for another name.
     """
-    if precision in PRECISIONS:
-        return PRECISIONS[precision]
-    if precision != "auto":
-        raise ValueError(
-            f"precision: expected 'auto', {' or '.join(map(repr, PRECISIONS))}, got {precision!r}"
-        )
-    operations = 6 * n_weights * batch_size  # 2 forward, 4 backward for each weight and image
-    fast = device.type == "cpu" and operations >= BFLOAT16_PAYS_FROM and _cpu_multiplies_bfloat16()
-    return torch.bfloat16 if fast else torch.float32
+    if precision not in PRECISIONS:
+        expected = " or ".join(map(repr, PRECISIONS))
+        raise ValueError(f"precision: expected {expected}, got {precision!r}")
+    return PRECISIONS[precision]
 
 
-def _cpu_multiplies_bfloat16() -> bool:
-    """Does the processor have instructions for it? (Elsewhere it works, more slowly.)"""
-    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every PyTorch
-    return any(getattr(torch.cpu, question, lambda: False)() for question in questions)
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """float32 convolutions with all 24 bits; by default cuDNN rounds to the 11 bits of TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

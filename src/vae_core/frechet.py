@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vae_core._checks import describe
-from vae_core.pixels import as_pixels
-
-if TYPE_CHECKING:
-    from vae_core.data import ImageData
+from vae_core.images import check_images, to_rows
 
 __all__ = [
     "DigitClassifier",
-    "SampleRuler",
+    "FrechetDistance",
     "digit_classifier",
     "digit_features",
     "frechet_distance",
@@ -56,7 +53,6 @@ class DigitClassifier(nn.Module):
         return self.head(self.features(x))
 
 
-@cache
 def digit_classifier() -> DigitClassifier:
     """The classifier with the weights that ship with the package, on the CPU, for evaluation."""
     from safetensors.torch import load
@@ -67,17 +63,23 @@ def digit_classifier() -> DigitClassifier:
     return network.eval().requires_grad_(False)
 
 
-def digit_features(images: Tensor) -> Tensor:
+_ruler = cache(digit_classifier)  # nobody outside has it, so nobody can change it
+
+
+def digit_features(images: Tensor | np.ndarray) -> Tensor:
     """The classifier's 64 features of each image.
 
-    Shapes: ``images`` of 28 × 28 pixels as ``as_pixels`` takes them, on any device; the result
+    Shapes: ``images`` of 28 × 28 pixels as ``check_images`` takes them, on any device; the result
     ``[N, 64]``, float64, on the CPU.
+
+    Raises: TypeError or ValueError as ``check_images`` does, for another size too: the
+    classifier knows digits.
     """
-    network = digit_classifier()
+    images = check_images(images, n_pixels=784).detach()
     parts = []
     for chunk in images.split(1000):
-        x = as_pixels(chunk.detach().cpu(), dtype=torch.float32).reshape(-1, 1, 28, 28)
-        parts.append(network.features(x).double())
+        x = to_rows(chunk.cpu(), torch.float32).reshape(-1, 1, 28, 28)
+        parts.append(_ruler().features(x).double())
     return torch.cat(parts)
 
 
@@ -110,26 +112,28 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     return (mean_part + cov_a.trace() + cov_b.trace() - 2 * cross).clamp(min=0).item()
 
 
-class SampleRuler:
-    """Measures samples against a data set's test images, and knows its own floor.
+class FrechetDistance:
+    """Measures samples against real images, and knows its own floor.
 
-    ``floor`` is what as many real training images, drawn at random, score: even two sets of real
-    images are not at distance 0. (Training against test images, because the two halves of MNIST's
-    test set were written by different groups of people.)
+    ``reference`` are the images that samples are compared with, ``others`` real images that aren't
+    among them. ``floor`` is what as many of the others, drawn at random, score: even two sets of
+    real images are not at distance 0. (Training against test images, because the two halves of
+    MNIST's test set were written by different groups of people.)
 
     ``n`` is the number of images that each measurement uses.
+
+    Raises: TypeError or ValueError as ``digit_features`` does.
     """
 
-    def __init__(self, data: ImageData):
-        self.name = data.name
-        self.n = min(len(data.test), len(data.train), MAX_IMAGES)
-        self._reference = digit_features(data.test.images[: self.n])
+    def __init__(self, reference: Tensor | np.ndarray, others: Tensor | np.ndarray):
+        self.n = min(len(reference), len(others), MAX_IMAGES)
+        self._reference = digit_features(reference[: self.n])
         pick = torch.Generator().manual_seed(0)
-        chosen = torch.randperm(len(data.train), generator=pick)[: self.n]
-        self.floor = self(data.train.images[chosen.to(data.train.images.device)])
+        chosen = torch.randperm(len(others), generator=pick)[: self.n]
+        self.floor = self(others[chosen.to(getattr(others, "device", "cpu"))])
 
-    def __call__(self, images: Tensor) -> float:
-        """Fréchet distance of the first ``n`` images to the test images; smaller is better.
+    def __call__(self, images: Tensor | np.ndarray) -> float:
+        """Fréchet distance of the first ``n`` images to the reference; smaller is better.
 
         Shapes: ``images`` at least ``n``, as ``digit_features`` takes them.
 
@@ -140,4 +144,4 @@ class SampleRuler:
         return frechet_distance(digit_features(images[: self.n]), self._reference)
 
     def __repr__(self) -> str:
-        return f"SampleRuler(⟨{self.name}⟩, n=⟨{self.n}⟩, floor=⟨{self.floor:.2f}⟩)"
+        return f"FrechetDistance(n=⟨{self.n}⟩, floor=⟨{self.floor:.2f}⟩)"

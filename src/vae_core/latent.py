@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_core._checks import describe, positive_int
-from vae_core.models import evaluating
+from vae_core.networks import evaluating
 from vae_core.vae import VAE
 
 __all__ = [
@@ -31,16 +31,17 @@ def normal_quantiles(n: int, low: float = 0.05, high: float = 0.95) -> Tensor:
 
     Raises: TypeError or ValueError for an n that isn't an integer of at least 1, and for shares
     that aren't 0 < low < high < 1.
+
+    Source: Kingma and Welling (2014), appendix A.
     """
-    n = positive_int(n, "n")
     if not 0 < low < high < 1:
         raise ValueError(f"low, high: expected 0 < low < high < 1, got {low} and {high}")
-    shares = torch.linspace(low, high, n, dtype=torch.float64)
+    shares = torch.linspace(low, high, positive_int(n, "n"), dtype=torch.float64)
     return torch.special.ndtri(shares).float()
 
 
 def quantile_grid(n: int, low: float = 0.05, high: float = 0.95) -> Tensor:
-    """n² two-dimensional codes on normal quantiles, in the order in which ``tile`` draws images.
+    """n² two-dimensional codes on normal quantiles, in the order in which images are read.
 
     So a grid of their images lies as a scatter plot does: z₁ grows to the right and z₂ upwards,
     and the first row, on top, has the **largest** z₂.
@@ -60,11 +61,7 @@ def decoder_jacobian(vae: VAE, z: Tensor) -> Tensor:
     The outputs are those of ``vae.decoder``, before the likelihood: logits, for Bernoulli pixels.
 
     Shapes: ``z`` ``[N, d]``; the result ``[N, D, d]``, without gradients of its own.
-
-    Raises: ValueError for another shape.
     """
-    if z.ndim != 2 or z.shape[1] != vae.latent_dim:
-        raise ValueError(f"z: expected shape [N, {vae.latent_dim}], got {describe(z)}")
     with evaluating(vae), warnings.catch_warnings():
         # Forward mode loads a part of PyTorch that warns of its own use of torch.jit.
         warnings.filterwarnings("ignore", "`torch.jit", category=FutureWarning)
@@ -78,12 +75,12 @@ def traversal(code: Tensor, unit: int, values: Sequence[float] | Tensor) -> Tens
 
     Raises: ValueError for another shape, or a unit that isn't one of the d.
     """
-    code = _vector(code, "code")
+    if code.ndim != 1:
+        raise ValueError(f"code: expected shape [d], got {describe(code)}")
     if not 0 <= unit < len(code):
         raise ValueError(f"unit: expected one of 0 to {len(code) - 1}, got {unit}")
-    values = torch.as_tensor(values, dtype=code.dtype, device=code.device)
     moved = code.repeat(len(values), 1)
-    moved[:, unit] = values
+    moved[:, unit] = torch.as_tensor(values, dtype=code.dtype, device=code.device)
     return moved
 
 
@@ -94,7 +91,7 @@ def straight_path(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
 
     Raises: ValueError for shapes that don't fit.
     """
-    start, end, t = _ends(start, end, t)
+    t = _along(start, end, t)
     return (1 - t) * start + t * end
 
 
@@ -110,9 +107,9 @@ def spherical_path(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
     Raises: ValueError for shapes that don't fit, for a code of norm 0, which has no direction,
     and for opposite directions, between which no arc is the shorter one.
 
-    Source: Shoemake (1985), for unit vectors.
+    Source: Shoemake (1985), for unit vectors; White (2016), for codes.
     """
-    start, end, t = _ends(start, end, t)
+    t = _along(start, end, t)
     norms = start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True)
     if not all((norm > 0).all() for norm in norms):
         raise ValueError("start, end: expected codes of a norm above 0, got one of norm 0")
@@ -120,32 +117,20 @@ def spherical_path(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
     # Kahan's angle keeps its digits where the directions are nearly the same or opposite.
     theta = 2 * torch.atan2((u - v).norm(dim=-1, keepdim=True), (u + v).norm(dim=-1, keepdim=True))
     sine = theta.sin()
-    tiny = 10 * torch.finfo(sine.dtype).eps
-    if ((sine < tiny) & (theta > 1)).any():
+    same = sine < 10 * torch.finfo(sine.dtype).eps
+    if (same & (theta > 1)).any():
         raise ValueError("start, end: expected directions that aren't opposite")
-    same = sine < tiny
-    safe = torch.where(same, torch.ones_like(sine), sine)
+    safe = sine.masked_fill(same, 1.0)
     a = torch.where(same, 1 - t, ((1 - t) * theta).sin() / safe)
-    b = torch.where(same, t.expand_as(a), (t * theta).sin() / safe)
-    norm = (1 - t) * norms[0] + t * norms[1]
-    return norm * (a * u + b * v)
+    b = torch.where(same, t, (t * theta).sin() / safe)
+    return ((1 - t) * norms[0] + t * norms[1]) * (a * u + b * v)
 
 
-def _vector(code: Tensor, name: str) -> Tensor:
-    if not isinstance(code, Tensor) or not code.is_floating_point():
-        raise TypeError(f"{name}: expected a float tensor, got {describe(code)}")
-    if code.ndim != 1:
-        raise ValueError(f"{name}: expected shape [d], got {describe(code)}")
-    return code
-
-
-def _ends(start: Tensor, end: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Both ends, and t with one dimension more for each of theirs."""
-    if start.ndim not in (1, 2) or start.shape != end.shape:
+def _along(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
+    """t with one dimension more for each of the ends', which must be of one shape."""
+    if start.ndim not in (1, 2) or start.shape != end.shape or t.ndim != 1:
         raise ValueError(
-            "start, end: expected the same shape [d] or [B, d], "
-            f"got {describe(start)} and {describe(end)}"
+            "start, end, t: expected shapes [d], [d] and [n], or [B, d], [B, d] and [n], "
+            f"got {describe(start)}, {describe(end)} and {describe(t)}"
         )
-    if t.ndim != 1:
-        raise ValueError(f"t: expected shape [n], got {describe(t)}")
-    return start, end, t.to(start).reshape(-1, *[1] * start.ndim)
+    return t.to(start).reshape(-1, *[1] * start.ndim)

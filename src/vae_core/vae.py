@@ -4,42 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from vae_core._checks import describe, positive_int, tuple_of
-from vae_core.elbo import terms_from_noise
+from vae_core._checks import describe, positive_int
+from vae_core.elbo import elbo_terms
+from vae_core.images import as_pixels
 from vae_core.likelihoods import BernoulliLikelihood
-from vae_core.models import mlp
-from vae_core.pixels import check_pixels, to_unit_interval
+from vae_core.networks import mlp
+from vae_core.posteriors import at_least_float32, diagonal_gaussian
 
-__all__ = ["VAE", "diagonal_gaussian", "soft_limit"]
-
-LOG_VAR_LIMIT = 20.0  # exp(20) and exp(−20) are harmless in float32; no trained model comes near
-
-
-def soft_limit(log_var: Tensor) -> Tensor:
-    """log σ² as it is between −20 and 20, and growing only logarithmically beyond.
-
-    An untrained or badly trained encoder can put out a log-variance of ±100, and exp(100)
-    overflows in float32. A hard limit would cut the gradient off, and the unit could never come
-    back; here its slope is 1/(s − 19) where log σ² = ±s, never 0.
-    """
-    excess = (log_var.abs() - LOG_VAR_LIMIT).relu()
-    beyond = log_var.sign() * (LOG_VAR_LIMIT + excess.log1p())
-    return torch.where(excess > 0, beyond, log_var)
-
-
-def diagonal_gaussian(outputs: Tensor) -> Independent:
-    """q(z|x) from the encoder's outputs: first the d means, then the d values of log σ².
-
-    Shapes: ``outputs`` ``[B, 2d]``; the result a distribution of batch shape ``[B]`` and event
-    shape ``[d]``. Its standard deviation is σ = exp(½ log σ²), with ``soft_limit`` around log σ².
-    """
-    mean, log_var = _at_least_float32(outputs).chunk(2, dim=-1)
-    sigma = torch.exp(0.5 * soft_limit(log_var))
-    return Independent(Normal(mean, sigma, validate_args=False), 1, validate_args=False)
+__all__ = ["VAE"]
 
 
 class VAE(nn.Module):
@@ -51,7 +28,7 @@ class VAE(nn.Module):
     ``GaussianLikelihood(sigma_x)``.
 
     A subclass changes one part and keeps the rest: ``encoder`` and ``decoder`` for other networks
-    (from ``[B, D]`` to ``[B, 2d]``, from ``[N, d]`` to ``[N, D]``), ``q`` for another Gaussian
+    (from ``[B, D]`` to ``[B, 2d]``, from ``[N, d]`` to ``[N, D]``), ``encode`` for another Gaussian
     posterior, ``prior`` for another prior. Where KL(q(z|x) ‖ p(z)) has no closed form (see ``kl``;
     a mixture as the prior, say), ``fit``, ``estimate_elbo`` and ``estimate_information`` raise
     NotImplementedError. Such a model trains with ``loss_terms`` of its own, made from
@@ -73,7 +50,9 @@ class VAE(nn.Module):
         super().__init__()
         self.latent_dim = positive_int(latent_dim, "latent_dim")
         self.n_pixels = positive_int(n_pixels, "n_pixels")
-        widths = [positive_int(width, "hidden") for width in tuple_of(hidden, "hidden")]
+        if not isinstance(hidden, Sequence):
+            raise TypeError(f"hidden: expected a sequence of widths, got {describe(hidden)}")
+        widths = [positive_int(width, "hidden") for width in hidden]
         if likelihood is not None and not isinstance(likelihood, nn.Module):
             raise TypeError(
                 "likelihood: expected a module such as BernoulliLikelihood() or "
@@ -89,29 +68,22 @@ class VAE(nn.Module):
         zeros = next(self.parameters()).new_zeros(self.latent_dim)
         return Independent(Normal(zeros, torch.ones_like(zeros), validate_args=False), 1)
 
-    def q(self, x: Tensor) -> Distribution:
-        """q(z|x) for pixel values that are known to fit, ``[B, D]``: ``encode`` without checks."""
-        return diagonal_gaussian(self.encoder(x))
+    @property
+    def unit_interval(self) -> bool:
+        """True if pixel values must lie in [0, 1]; Gaussian pixels without activation may not."""
+        return not isinstance(getattr(self.likelihood, "activation", None), nn.Identity)
 
-    def p(self, z: Tensor) -> Distribution:
-        """p(x|z) for codes that are known to fit, ``[…, d]``: ``decode`` without checks."""
-        outputs = self.decoder(z.flatten(end_dim=-2))  # (S * B, D): what any network takes
-        return self.likelihood(_at_least_float32(outputs).unflatten(0, z.shape[:-1]))
-
-    def encode(self, x: Tensor) -> Distribution:
+    def encode(self, x: Tensor | np.ndarray) -> Distribution:
         """q(z|x), a distribution of batch shape ``[B]`` and event shape ``[d]``.
 
-        Shapes: ``x`` B images as ``as_pixels`` takes them.
+        Shapes: ``x`` B images as ``as_input`` takes them.
 
-        Raises: TypeError or ValueError where ``x`` isn't images; ValueError where the result is
-        NaN or infinite, because then the weights are.
+        Raises: TypeError or ValueError where ``x`` isn't images; ValueError for an encoder that
+        doesn't put out 2 d numbers.
         """
-        q = self.q(self.as_input(x))
-        with torch.no_grad():
-            finite = torch.isfinite(q.log_prob(q.mean)).all()  # it isn't where σ is 0, either
-        if not finite:
-            raise ValueError("encode: q(z|x) is not finite; are the model's weights?")
-        return q
+        outputs = self.encoder(self.as_input(x))
+        _check_width("encoder", outputs, 2 * self.latent_dim, "2 for each latent unit")
+        return diagonal_gaussian(outputs)
 
     def decode(self, z: Tensor) -> Distribution:
         """p(x|z), a distribution of batch shape ``[…]`` and event shape ``[D]``.
@@ -120,54 +92,50 @@ class VAE(nn.Module):
 
         Shapes: ``z`` ``[…, d]`` with at least one dimension before the last.
 
-        Raises: TypeError or ValueError for another shape or type, or for NaN; ValueError where
-        the result is NaN or infinite, because then the weights are.
+        Raises: TypeError or ValueError for another type or shape; ValueError for a decoder that
+        doesn't put out D numbers.
         """
         if not isinstance(z, Tensor) or not z.is_floating_point():
             raise TypeError(f"z: expected a float tensor, got {describe(z)}")
         if z.ndim < 2 or z.shape[-1] != self.latent_dim:
             raise ValueError(f"z: expected shape [..., {self.latent_dim}], got {describe(z)}")
-        if not torch.isfinite(z).all():
-            raise ValueError("z: expected finite values, got NaN or infinity")
-        p = self.p(z.to(next(self.parameters())))
-        # The mean alone would not tell: sigmoid(∞) is 1, and σₓ isn't in it.
-        with torch.no_grad():
-            image = p.mean.round() if p.support.is_discrete else p.mean
-            finite = torch.isfinite(p.log_prob(image)).all()
-        if not finite:
-            raise ValueError("decode: p(x|z) is not finite; are the model's weights?")
-        return p
+        rows = z.to(next(self.parameters())).flatten(end_dim=-2)  # (S * B, d), for any network
+        outputs = self.decoder(rows)
+        _check_width("decoder", outputs, self.n_pixels, "1 for each pixel")
+        return self.likelihood(at_least_float32(outputs).unflatten(0, z.shape[:-1]))
 
-    def as_input(self, x: Tensor) -> Tensor:
-        """Images as the encoder takes them: checked, ``[B, D]``, on the model's device.
+    def as_input(self, x: Tensor | np.ndarray) -> Tensor:
+        """Images as the encoder takes them, ``[B, D]`` on its device and in its type.
 
-        Raises: TypeError or ValueError as ``check_input`` does.
+        What is that already is taken as it is: ``fit`` and the estimates have looked at the
+        values once. Everything else goes through ``as_pixels``.
+
+        Raises: TypeError or ValueError as ``as_pixels`` does.
         """
-        self.check_input(x)
-        weights = next(self.parameters())
-        return to_unit_interval(x, weights.dtype).to(weights)
-
-    def check_input(self, x: Tensor, *, name: str = "x") -> None:
-        """The checks of ``as_input`` alone; ``name`` is what their messages call the images.
-
-        Raises: TypeError or ValueError where ``x`` isn't images, as in ``as_pixels``.
-        """
-        check_pixels(x, n_pixels=self.n_pixels, name=name)
+        to = next(self.parameters())
+        rows = isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == self.n_pixels
+        if rows and x.dtype == to.dtype and x.device == to.device:
+            return x
+        return as_pixels(
+            x, n_pixels=self.n_pixels, dtype=to.dtype, name="x", unit_interval=self.unit_interval
+        ).to(to.device)
 
     def loss_terms(self, x: Tensor) -> dict[str, Tensor]:
         """The two terms of −ELBO of each image, in nats: −log p(x|z) at one sample, and the KL.
 
         ``fit`` weighs them and takes the mean over the batch.
 
-        Shapes: ``x`` ``[B, D]``, pixel values that ``as_pixels`` has checked; each term ``[B]``.
+        Shapes: ``x`` ``[B, D]``, pixel values; each term ``[B]``.
 
         Raises: NotImplementedError where the KL has no closed form, as ``kl`` does.
         """
-        noise = x.new_empty(1, len(x), self.latent_dim).normal_()
-        terms = terms_from_noise(self, x, noise)
+        terms = elbo_terms(self, x)
         return {"reconstruction": -terms.log_likelihood[0], "KL": terms.kl}
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Densities need more digits than the 8 bits that bfloat16 layers put out."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def _check_width(name: str, outputs: Tensor, width: int, meaning: str) -> None:
+    """A network that puts out one number would be broadcast, and give wrong nats in silence."""
+    if outputs.ndim != 2 or outputs.shape[1] != width:
+        raise ValueError(
+            f"{name}: expected outputs of shape [N, {width}] ({meaning}), got {describe(outputs)}"
+        )

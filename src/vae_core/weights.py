@@ -1,12 +1,12 @@
-"""Weights and checkpoints on disk: safetensors files, written whole or not at all.
+"""Weights on disk: safetensors files, written whole or not at all.
 
-Nothing is ever unpickled, so a file from somewhere else can't run code.
+Nothing is unpickled, so a file from somewhere else can't run code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -18,20 +18,25 @@ __all__ = ["WeightsError", "load_weights", "save_weights"]
 
 
 class WeightsError(ValueError):
-    """A file that isn't whole, isn't a safetensors file, or belongs to another model."""
+    """A file that isn't whole, isn't of the expected kind, or belongs to another model."""
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
     """Write the model's weights to a safetensors file.
 
     The file is complete or isn't there: if writing fails (a full disk), the file that was there
-    before stays as it was.
-
-    Layers may share a tensor; the file then has it under each of its names.
+    before stays as it was. Layers may share a tensor; the file has it under each of its names.
 
     Raises: OSError that names the file, where it can't be written.
     """
-    write_tensors(path, dict(model.state_dict()), {"content": "weights"})
+    from safetensors.torch import save
+
+    # Copies, because safetensors refuses tensors that share their memory (tied weights).
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+    write_whole(path, save(copies, {"content": "weights"}))
 
 
 def load_weights(
@@ -45,10 +50,14 @@ def load_weights(
     Raises: FileNotFoundError; ``WeightsError`` for a file that is damaged, is no safetensors file,
     holds other names or shapes than the model, or NaN.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     chosen = None if device is None else pick_device(device)
-    tensors, about = read_tensors(path)
-    if about.get("content") == "checkpoint":
-        raise WeightsError(f"{path}: expected weights, got a checkpoint of fit (resume it there)")
+    try:
+        tensors = load(Path(path).read_bytes())
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: damaged, or no safetensors file: {error}") from error
     fill(model, tensors, path)
     if chosen is not None:
         model.to(chosen)
@@ -71,51 +80,15 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None
     model.load_state_dict(tensors)
 
 
-def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
-    """Write a safetensors file under another name, and rename it when it is complete."""
-    from safetensors.torch import save
-
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file under another name, and rename it when it is complete."""
     path = Path(path)
-    # Copies, because safetensors refuses tensors that share their memory (tied weights).
-    copies = {
-        name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, t in tensors.items()
-    }
-    content = save(copies, about)
-    temporary = None
+    part = path.with_name(f".{path.name}-{os.getpid()}.part")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        part.write_bytes(content)
+        os.replace(part, path)
     except OSError as error:
         raise type(error)(error.errno, f"could not write {path}: {error.strerror}") from error
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, on the CPU, and what it says about itself."""
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            # Copies, because the tensors are windows on the file, which may change.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-            return tensors, file.metadata() or {}
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: damaged, or no safetensors file: {error}") from error
-
-
-def _umask() -> int:
-    """The process's mask for new files (a temporary file is readable by its owner only)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        with contextlib.suppress(OSError):  # it is gone where all went well
+            part.unlink()

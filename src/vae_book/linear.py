@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal
 
 from vae_core._checks import describe, positive_float, positive_int
+from vae_core.images import as_pixels, check_images
 from vae_core.likelihoods import GaussianLikelihood
-from vae_core.pixels import as_pixels
 from vae_core.vae import VAE
 
 __all__ = ["PCA", "LinearVAE", "optimal_kl_per_unit", "pca", "principal_angles"]
@@ -50,7 +50,7 @@ def pca(images: Tensor) -> PCA:
     """
     if len(images) < 2:
         raise ValueError(f"images: expected at least 2 images, got {len(images)}")
-    pixels = as_pixels(images.cpu(), n_pixels=images[0].numel(), dtype=torch.float64)
+    pixels = as_pixels(check_images(images).cpu(), dtype=torch.float64)
     mean = pixels.mean(dim=0)
     # Division by N, not N − 1: the training loss is a mean over N images too.
     covariance = (pixels - mean).T @ (pixels - mean) / len(pixels)
@@ -95,9 +95,7 @@ class LinearVAE(VAE):
     Its evidence and its true posterior are Gaussians that can be written down (probabilistic
     PCA), so for this model the ELBO can be compared with what it bounds.
 
-    Images may have any finite values here, for the model itself draws such images: in ``encode``,
-    ``elbo_terms`` and the estimates for grey images. ``fit`` and ``mean_terms`` want bytes, or
-    values in [0, 1], as for every model.
+    Images may have any finite values here, for the model itself draws such images.
 
     Raises: TypeError or ValueError as ``VAE`` and ``GaussianLikelihood`` do.
 
@@ -109,16 +107,6 @@ class LinearVAE(VAE):
     ):
         likelihood = GaussianLikelihood(sigma_x, learned=learned, activation=nn.Identity())
         super().__init__(latent_dim, hidden=(), n_pixels=n_pixels, likelihood=likelihood)
-
-    def check_input(self, x: Tensor, *, name: str = "x") -> None:
-        """``[B, n_pixels]`` of any finite values, or images as ``as_pixels`` takes them."""
-        if isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 2:
-            if x.shape[1] != self.n_pixels:
-                raise ValueError(f"{name}: expected shape [B, {self.n_pixels}], got {describe(x)}")
-            if not torch.isfinite(x).all():
-                raise ValueError(f"{name}: expected finite values, got NaN or infinity")
-        else:
-            super().check_input(x, name=name)
 
     @property
     def evidence(self) -> LowRankMultivariateNormal:
@@ -143,9 +131,6 @@ class LinearVAE(VAE):
 
         Column i of W is vᵢ √(λᵢ − σₓ²), 0 where λᵢ is below σₓ². WᵀW is then diagonal, the true
         posterior too, and the encoder equals it: the bound is tight, for any image. Float64.
-
-        It isn't tight where σₓ² is below e⁻²⁰ of a λᵢ: there ``soft_limit`` holds the encoder's
-        log σ² back.
         """
         model = cls(latent_dim, len(data.mean), sigma_x=sigma_x).double()
         if model.latent_dim > model.n_pixels:

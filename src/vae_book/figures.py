@@ -1,8 +1,9 @@
-"""Figures, drawn from array functions that can be tested: pictures aren't compared by a test."""
+"""The book's figures, drawn from arrays that can be tested: tests don't compare pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,19 +11,16 @@ import torch
 from torch import Tensor
 
 from vae_core._checks import describe, positive_int
-from vae_core.pixels import as_pixels
+from vae_core.images import check_images, to_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from vae_core.training import History
-
 __all__ = [
     "DIGIT_COLOURS",
     "draw_ellipses",
     "ellipse_outlines",
-    "plot_history",
     "scatter_codes",
     "show_grids",
     "show_ink",
@@ -62,27 +60,67 @@ def use_book_style() -> None:
         set_matplotlib_formats("retina")
 
 
-def tile(images: Tensor, columns: int, *, gap: int = 2) -> np.ndarray:
+def tile(
+    images: Tensor | np.ndarray,
+    columns: int,
+    *,
+    shape: Sequence[int] | None = None,
+    gap: int = 2,
+) -> np.ndarray:
     """Images side by side in one array, in reading order: left to right, then down.
 
-    ``gap`` is the number of empty pixels between neighbours; cells that are left over stay empty.
+    Values outside [0, 1], which a linear decoder gives, are cut off there. ``gap`` is the number of
+    empty pixels between neighbours; cells that are left over stay empty.
 
-    Shapes: ``images`` ``[N, 784]`` or ``[N, 28, 28]`` as ``as_pixels`` takes them; the result
-    ``[rows * 28 + (rows - 1) * gap, columns * 28 + (columns - 1) * gap]``, values in [0, 1].
+    Shapes: ``images`` ``[N, H, W]``, ``[N, 1, H, W]`` or, in colour, ``[N, 3, H, W]`` or
+    ``[N, H, W, 3]``; or flat, ``[N, D]``, and then ``shape`` is that of one image (a square grey
+    one needs none). The result ``[rows, columns]`` in pixels, for colour ``[rows, columns, 3]``,
+    values in [0, 1].
+
+    Raises: TypeError or ValueError for what isn't images, or a shape that they don't have.
     """
     columns = positive_int(columns, "columns")
-    pixels = as_pixels(images.detach().cpu(), dtype=torch.float32).reshape(-1, 28, 28).numpy()
+    images = check_images(images, unit_interval=False).detach().cpu()
+    shape = tuple(shape) if shape is not None else _shape_of(images)
+    pixels = to_rows(images, torch.float32).clamp(0, 1).numpy()
+    if math.prod(shape) != pixels.shape[1]:
+        raise ValueError(f"shape: expected one of {pixels.shape[1]} pixels, got {shape}")
+    pixels = pixels.reshape(-1, *shape)
+    if len(shape) == 3:
+        channels_first = shape[0] in (1, 3)
+        pixels = np.moveaxis(pixels, 1, 3) if channels_first else pixels
+        pixels = pixels[..., 0] if pixels.shape[3] == 1 else pixels
+    if pixels.ndim != 3 and not (pixels.ndim == 4 and pixels.shape[3] == 3):
+        raise ValueError(
+            f"shape: expected (H, W), (1 or 3, H, W) or (H, W, 1 or 3) for one image, got {shape}"
+        )
+    height, width = pixels.shape[1:3]
     rows = -(-len(pixels) // columns)
-    step = 28 + gap
-    canvas = np.zeros((rows * step - gap, columns * step - gap), dtype=np.float32)
+    background = 0.0 if pixels.ndim == 3 else 1.0  # paper: grey values are ink, colours are light
+    size = (rows * (height + gap) - gap, columns * (width + gap) - gap)
+    canvas = np.full((*size, *pixels.shape[3:]), background, dtype=np.float32)
     for i, image in enumerate(pixels):
-        top, left = i // columns * step, i % columns * step
-        canvas[top : top + 28, left : left + 28] = image
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = image
     return canvas
 
 
+def _shape_of(images: Tensor) -> tuple[int, ...]:
+    """The shape of one image, where the array says it, or one can tell."""
+    if images.ndim > 2:
+        return tuple(images.shape[1:])
+    side = math.isqrt(images.shape[1])
+    if side * side != images.shape[1]:
+        raise ValueError(
+            f"shape: expected the shape of one image, such as (28, 28) or (3, 32, 32), for flat "
+            f"images that aren't square and grey ({describe(images)})"
+        )
+    return side, side
+
+
 def show_ink(ax: Axes, array: np.ndarray) -> None:
-    """Draw an array of ink on an axes: 0 is paper (white), 1 is ink (black); row 0 on top."""
+    """Draw an array from ``tile``: grey values are ink (0 is white, 1 is black), colours as they
+    are; row 0 on top."""
     ax.imshow(array, cmap="gray_r", vmin=0, vmax=1, origin="upper", interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
@@ -90,10 +128,12 @@ def show_ink(ax: Axes, array: np.ndarray) -> None:
         spine.set_visible(False)
 
 
-def show_rows(rows: Mapping[str, Tensor]) -> Figure:
+def show_rows(
+    rows: Mapping[str, Tensor | np.ndarray], *, shape: Sequence[int] | None = None
+) -> Figure:
     """One row of images under another, each with its name on the left.
 
-    Shapes: every value ``[n, 784]`` or ``[n, 28, 28]``, the same n in all of them.
+    Shapes: every value as ``tile`` takes it, the same number of images in all of them.
     """
     import matplotlib.pyplot as plt
 
@@ -105,19 +145,25 @@ def show_rows(rows: Mapping[str, Tensor]) -> Figure:
         len(rows), 1, figsize=(6.5, 0.3 + len(rows) * 6.0 / n), squeeze=False, layout="constrained"
     )
     for ax, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
-        show_ink(ax, tile(images, columns=n))
+        show_ink(ax, tile(images, n, shape=shape))
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
-    return _shown_once(figure)
+    plt.close(figure)  # a notebook shows a cell's last value and every open figure
+    return figure
 
 
-def show_grids(grids: Mapping[str, Tensor], *, columns: int = 8) -> Figure:
+def show_grids(
+    grids: Mapping[str, Tensor | np.ndarray],
+    *,
+    columns: int = 8,
+    shape: Sequence[int] | None = None,
+) -> Figure:
     """Grids of images next to each other, each under its name, in reading order.
 
-    Shapes: every value ``[N, 784]`` or ``[N, 28, 28]``.
+    Shapes: every value as ``tile`` takes it.
     """
     import matplotlib.pyplot as plt
 
-    arrays = {name: tile(images, columns) for name, images in grids.items()}
+    arrays = {name: tile(images, columns, shape=shape) for name, images in grids.items()}
     height = max(array.shape[0] / array.shape[1] for array in arrays.values())
     width = 6.5 / len(arrays)
     figure, axes = plt.subplots(
@@ -126,7 +172,8 @@ def show_grids(grids: Mapping[str, Tensor], *, columns: int = 8) -> Figure:
     for ax, (name, array) in zip(axes[0], arrays.items(), strict=True):
         show_ink(ax, array)
         ax.set_title(name)
-    return _shown_once(figure)
+    plt.close(figure)
+    return figure
 
 
 def scatter_codes(ax: Axes, codes: Tensor, labels: Tensor) -> None:
@@ -168,49 +215,6 @@ def spread_apart(points: np.ndarray, distance: float) -> np.ndarray:
             break
         places += ((push / lengths)[:, :, None] * apart).sum(axis=1)
     return places
-
-
-def plot_history(history: History) -> Figure:
-    """A panel for each term of the loss: every training step, their running mean, validation."""
-    import matplotlib.pyplot as plt
-
-    terms = list(history.train)
-    figure, axes = plt.subplots(
-        1, len(terms), figsize=(min(6.5, 4.5 * len(terms)), 3.0), squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
-    for ax, term in zip(axes[0], terms, strict=True):
-        values = history.train[term]
-        steps = np.arange(1, len(values) + 1)
-        ax.plot(steps, values, color=BLUE, alpha=0.25, linewidth=0.6)
-        window = max(1, len(values) // 40)
-        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-        middle = steps[window // 2 :][: len(smooth)]
-        ax.plot(middle, smooth, color=BLUE, label=f"training, mean of {window} steps")
-        if term in history.val:
-            ax.plot(
-                history.val_steps, history.val[term], "o", color=ORANGE, ms=4, label="validation"
-            )
-        ax.set_xlabel("step")
-        ax.set_ylabel(f"{term} per image")
-        ax.set_ylim(*_without_the_first_steps(values))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return _shown_once(figure)
-
-
-def _shown_once(figure: Figure) -> Figure:
-    """A notebook shows a cell's last value *and* every figure that pyplot still holds."""
-    import matplotlib.pyplot as plt
-
-    plt.close(figure)
-    return figure
-
-
-def _without_the_first_steps(values: np.ndarray) -> tuple[float, float]:
-    """Limits of the vertical axis that the steep beginning doesn't flatten everything else."""
-    later = values[len(values) // 20 :]
-    room = 0.1 * max(float(later.max() - later.min()), 1e-9)
-    return float(later.min()) - room, float(later.max()) + room
 
 
 def ellipse_outlines(

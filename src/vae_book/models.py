@@ -1,28 +1,30 @@
-"""The autoencoder of chapter 1: an encoder, a decoder, and the error between them."""
+"""The models of chapters 1 to 3, from the autoencoder to the VAE: first a code, then noise in the
+code, then the KL. From there on the chapters use ``vae_core.VAE``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from vae_core._checks import describe, positive_int, tuple_of
-from vae_core.pixels import as_pixels
+from vae_core._checks import describe, positive_int
+from vae_core.elbo import kl
+from vae_core.images import as_pixels
+from vae_core.likelihoods import GaussianLikelihood
+from vae_core.networks import mlp
+from vae_core.posteriors import diagonal_gaussian, reparameterise
+from vae_core.vae import VAE
 
-__all__ = ["Autoencoder", "LinearAutoencoder", "mlp", "squared_error"]
-
-
-def mlp(*sizes: int) -> nn.Sequential:
-    """Fully connected layers ``sizes[0] → sizes[1] → …``, a ReLU between any two of them.
-
-    The last layer has no activation, so that a code can take any real value.
-    """
-    layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+__all__ = [
+    "Autoencoder",
+    "LinearAutoencoder",
+    "NoisyAutoencoder",
+    "SquaredErrorVAE",
+    "squared_error",
+]
 
 
 def squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
@@ -52,7 +54,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.latent_dim = positive_int(latent_dim, "latent_dim")
         self.n_pixels = positive_int(n_pixels, "n_pixels")
-        widths = [positive_int(width, "hidden") for width in tuple_of(hidden, "hidden")]
+        widths = [positive_int(width, "hidden") for width in hidden]
         self.encoder = mlp(self.n_pixels, *widths, self.latent_dim)
         self.decoder = nn.Sequential(
             *mlp(self.latent_dim, *reversed(widths), self.n_pixels), nn.Sigmoid()
@@ -104,7 +106,7 @@ class LinearAutoencoder(Autoencoder):
     """The autoencoder with one linear layer on either side and nothing between them.
 
     Its best solution is known in closed form (principal component analysis, see
-    ``vae_core.linear.pca``), so what training finds can be compared with it.
+    ``vae_book.linear.pca``), so what training finds can be compared with it.
     """
 
     def __init__(self, latent_dim: int, n_pixels: int = 784):
@@ -112,14 +114,61 @@ class LinearAutoencoder(Autoencoder):
         self.decoder = mlp(self.latent_dim, self.n_pixels)  # no sigmoid: linear to the end
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """No gradients, and layers such as dropout switched off; every layer's mode comes back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+class NoisyAutoencoder(Autoencoder):
+    """An autoencoder whose encoder gives each image a small cloud of codes instead of a point.
+
+    The cloud is a Gaussian with a mean μ and a standard deviation σ for each code number. The
+    decoder gets one draw from it, z = μ + σ ε. The loss is the squared error alone.
+
+    Sizes and errors as in ``Autoencoder``; the encoder has 2 d outputs, μ and then log σ².
+    """
+
+    def __init__(self, latent_dim: int, hidden: Sequence[int] = (256,), n_pixels: int = 784):
+        super().__init__(latent_dim, hidden, n_pixels)
+        self.encoder = mlp(self.n_pixels, *hidden, 2 * self.latent_dim)
+
+    def encode(self, x: Tensor) -> Distribution:
+        """The cloud of codes of each image, a distribution of event shape ``[latent_dim]``.
+
+        Shapes and errors as in ``Autoencoder.encode``.
+        """
+        return diagonal_gaussian(super().encode(x))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The images that the decoder draws from one draw of each cloud.
+
+        Shapes: ``x`` as in ``encode``; the result ``[B, n_pixels]``.
+        """
+        return self.decode(self.encode(x).sample())
+
+    def loss_terms(self, x: Tensor) -> dict[str, Tensor]:
+        """The squared error at one draw of the code.
+
+        Shapes: ``x`` ``[B, n_pixels]``, pixel values that ``as_pixels`` has checked; ``[B]``.
+        """
+        cloud = diagonal_gaussian(self.encoder(x))
+        z = reparameterise(cloud, torch.randn_like(cloud.mean)[None])[0]
+        return {"squared error": squared_error(x, self.decoder(z))}
+
+
+class SquaredErrorVAE(VAE):
+    """The VAE that most tutorials train: squared error plus w times the KL.
+
+    ``fit(…, weights={"KL": w})`` sets the weight. The squared error is −log p(x|z) of a Gaussian
+    of variance ½ less its constant, so w = 1 maximises the ELBO for that variance (chapter 4 says
+    which VAE another weight stands for).
+
+    Sizes and errors as in ``VAE``.
+    """
+
+    def __init__(self, latent_dim: int, hidden: Sequence[int] = (256,), n_pixels: int = 784):
+        super().__init__(latent_dim, hidden, n_pixels, GaussianLikelihood(math.sqrt(0.5)))
+
+    def loss_terms(self, x: Tensor) -> dict[str, Tensor]:
+        """The squared error at one draw of the code, and the KL in nats.
+
+        Shapes: ``x`` ``[B, n_pixels]``, pixel values that ``as_pixels`` has checked; each ``[B]``.
+        """
+        q = self.encode(x)
+        z = reparameterise(q, torch.randn_like(q.mean)[None])[0]
+        return {"squared error": squared_error(x, self.decode(z).mean), "KL": kl(q, self.prior)}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from vae_book.models import squared_error
 from vae_core.latent import normal_quantiles, quantile_grid
-from vae_core.models import squared_error
 
 __all__ = [
     "check_elbo",
@@ -30,10 +30,9 @@ def check_squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """
     noise = torch.Generator().manual_seed(0)
     x, x_hat = torch.rand(2, 5, 12, generator=noise, dtype=torch.float64)
-    got = answer(x, x_hat)
     right = squared_error(x, x_hat)
-    if not isinstance(got, Tensor):
-        print(f"✗ you returned {type(got).__name__}; a tensor with one error an image is wanted")
+    got = _answer(answer, "a tensor with one error an image", x, x_hat)
+    if got is None:
         return
     mistakes = {
         "you averaged over the pixels; equation (1.2) sums over them": right / 12,
@@ -65,10 +64,11 @@ def check_reparameterise(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> 
     """
     draw = torch.Generator().manual_seed(0)
     mean, log_var, noise = torch.randn(3, 5, 3, generator=draw, dtype=torch.float64)
-    inputs = [mean.requires_grad_(), log_var.requires_grad_(), noise]
-    got, again = answer(*inputs), answer(*inputs)
-    if not isinstance(got, Tensor):
-        print(f"✗ you returned {type(got).__name__}; a tensor with one code an image is wanted")
+    # Whatever an answer does to what it is given in place, it does to copies.
+    leaves = [mean.clone().requires_grad_(), log_var.clone().requires_grad_()]
+    wanted = "a tensor with one code an image"
+    got, again = (_answer(answer, wanted, *leaves, noise) for _ in range(2))
+    if got is None or again is None:
         return
     if got.shape == again.shape and not torch.equal(got.nan_to_num(), again.nan_to_num()):
         print("✗ two calls gave two answers: you drew noise of your own; use the ε that is given")
@@ -79,7 +79,7 @@ def check_reparameterise(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> 
     sigma = (0.5 * log_var).exp()
     right = mean + sigma * noise
     if _same(got, right):
-        if _lets_gradients_through(got, mean, log_var):
+        if _lets_gradients_through(got, *leaves):
             print("✓ right: z = μ + σ ⊙ ε with σ = exp(½ log σ²), and the gradient gets through")
         else:
             print("✗ the values are right, but no gradient gets back to μ and log σ²")
@@ -127,9 +127,8 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """
     noise = torch.Generator().manual_seed(0)
     mean, log_var = torch.randn(2, 5, 3, generator=noise, dtype=torch.float64)
-    got = answer(mean.clone(), log_var.clone())  # an answer that works in place harms nothing
-    if not isinstance(got, Tensor):
-        print(f"✗ you returned {type(got).__name__}; a tensor with one KL an image is wanted")
+    got = _answer(answer, "a tensor with one KL an image", mean, log_var)
+    if got is None:
         return
     var, square = log_var.exp(), mean.square()
     per_unit = 0.5 * (square + var - 1 - log_var)  # (3.10)
@@ -192,9 +191,8 @@ def check_elbo(answer: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]
     x, x_hat = torch.rand(2, 5, 12, generator=draw, dtype=torch.float64)
     mean, log_var = torch.randn(2, 5, 3, generator=draw, dtype=torch.float64)
     sigma_x = 0.3
-    got = answer(x.clone(), x_hat.clone(), sigma_x, mean.clone(), log_var.clone())
-    if not isinstance(got, Tensor):
-        print(f"✗ you returned {type(got).__name__}; a tensor with one ELBO an image is wanted")
+    got = _answer(answer, "a tensor with one ELBO an image", x, x_hat, sigma_x, mean, log_var)
+    if got is None:
         return
     error = (x - x_hat).square().sum(dim=1)
     per_unit = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)  # (3.10)
@@ -247,9 +245,8 @@ def check_importance_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]
     log_lik, log_prior, log_q = torch.randn(3, k, n_images, generator=draw, dtype=torch.float64)
     log_prior, log_q = log_prior - 10, log_q - 3  # of usual size; no two of them alike
     likely, unlikely = log_lik - 2, log_lik - 900  # exp(−900) is 0, the logarithm of that −∞
-    got = answer(likely.clone(), log_prior.clone(), log_q.clone())
-    if not isinstance(got, Tensor):
-        print(f"✗ you returned {type(got).__name__}; a tensor with one number an image is wanted")
+    got = _answer(answer, "a tensor with one number an image", likely, log_prior, log_q)
+    if got is None:
         return
 
     def pooled(log_weights: Tensor, dim: int = 0) -> Tensor:
@@ -258,7 +255,7 @@ def check_importance_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]
     log_weights = likely + log_prior - log_q
     right = pooled(log_weights)
     if _same(got, right):
-        if _same(answer(unlikely, log_prior, log_q), right - 898):
+        if _same(answer(unlikely, log_prior.clone(), log_q.clone()), right - 898):
             print("✓ right: the logarithm of the mean weight, one number an image")
         else:
             print("✗ right on paper, but exp() of a log weight of −900 is 0, and its logarithm −∞; "
@@ -306,9 +303,8 @@ def check_quantile_grid(answer: Callable[[int], Tensor]) -> None:
     Shapes: ``answer(n)`` is called with n = 5 and should return [25, 2].
     """
     n = 5
-    got = answer(n)
-    if not isinstance(got, Tensor):
-        print(f"✗ you returned {type(got).__name__}; a tensor with one code a row is wanted")
+    got = _answer(answer, "a tensor with one code a row", n)
+    if got is None:
         return
     right = quantile_grid(n)
     if _same(got, right):
@@ -368,6 +364,19 @@ def check_quantile_grid(answer: Callable[[int], Tensor]) -> None:
             diagnosis = "; and ".join(filter(None, [about_axis, about_layout]))
             known.append((diagnosis, layout.reshape(-1, 2)))
     _diagnose(got, right, known, "n = 5 [25, 2]", "(6.2), one axis at a time")
+
+
+def _answer(answer: Callable, wanted: str, *inputs: object) -> Tensor | None:
+    """The reader's answer; None, after a line that says so, where it is no tensor.
+
+    It gets copies, so that one that works in place harms nothing.
+    """
+    copies = [value.clone() if isinstance(value, Tensor) else value for value in inputs]
+    got = answer(*copies)
+    if isinstance(got, Tensor):
+        return got
+    print(f"✗ you returned {type(got).__name__}; {wanted} is wanted")
+    return None
 
 
 def _diagnose(

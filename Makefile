@@ -10,7 +10,7 @@ BENCH := .venv/.bench-level
 HTML := _build/html/index.html
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := _config.yml _toc.yml index.md \
-	$(shell find book sitekit src/vae_core -type f -not -path '*/.*' -not -name '*.pyc')
+	$(shell find book sitekit src/vae_core src/vae_book -type f -not -path '*/.*' -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -24,30 +24,32 @@ book: $(HTML) ## the site, from the stored outputs, without torch
 	@echo "The book is in $(HTML): open it in a browser, or serve it with"
 	@echo "  $(PYTHON) -m http.server --directory _build/html"
 
+test: export OMP_WAIT_POLICY := PASSIVE
+test: export GOMP_SPINCOUNT := 0
 test: $(FULL) $(HTML) ## unit tests, notebooks, book and site, on the embedded data
 	$(BIN)/python -m pytest --nbval tests book
 
 execute: $(FULL) ## run the notebooks on MNIST and store the outputs (CHAPTER=01 for one)
-	$(BIN)/python tools/book.py execute $(CHAPTER)
+	$(BIN)/python tools/book execute $(CHAPTER)
 
 reproduce: $(FULL) ## run the notebooks on MNIST and compare with the stored outputs
-	$(BIN)/python tools/book.py reproduce $(CHAPTER)
+	$(BIN)/python tools/book reproduce $(CHAPTER)
 
 claims: $(FULL) ## try every claim with five seeds on two data sets, and store the ranges
-	$(BIN)/python tools/book.py claims $(CHAPTER)
+	$(BIN)/python tools/book claims $(CHAPTER)
 
 sync: $(SITE) ## .md to .ipynb; times, claims, equations and addresses to their places
-	$(BIN)/python tools/book.py sync
+	$(BIN)/python tools/book sync
 
 address: $(SITE) ## another repository address, everywhere: make address URL=https://github.com/…
-	$(BIN)/python tools/book.py address $(URL)
+	$(BIN)/python tools/book address $(URL)
 
 bench: $(BENCH) ## the benchmarks, whose results are committed in benchmarks/
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 lint: $(FULL) ## ruff, and the state of the notebooks
 	$(BIN)/ruff check .
-	$(BIN)/python tools/book.py check
+	$(BIN)/python tools/book check
 
 clean: ## remove what was built; the environment stays
 	rm -rf _build .pytest_cache .ruff_cache

@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 MASKS = ROOT / "tools" / "nbval_masks.cfg"
 sys.path.insert(0, str(ROOT / "tools"))
+# Threads that wait leave the processor to others. OpenMP reads this once, when torch is loaded.
+os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
 def pytest_configure(config):
@@ -44,11 +46,11 @@ def pytest_collection_modifyitems(items):
     if last_items:
         import nbformat
 
-        import book
+        from book import pages, solutions
     for notebook, last in last_items.items():
-        if last.cell is not book.code_cells(notebook.nb)[-1]:
+        if last.cell is not pages.code_cells(notebook.nb)[-1]:
             continue  # only some cells were asked for
-        sources = ["\n".join(fences) for fences in book.solutions(notebook.nb)]
+        sources = ["\n".join(fences) for fences in solutions.solutions(notebook.nb)]
         items[items.index(last) + 1 : items.index(last) + 1] = [
             type(last).from_parent(
                 notebook,

@@ -30,7 +30,8 @@ from pythae.models import VAEConfig
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 
-from vae_core import VAE, estimate_log_likelihood, fit, load, seed_everything
+from vae_book.data import load
+from vae_core import VAE, estimate_log_likelihood, fit, seed_everything
 from vae_core.evaluation import ROWS
 
 K, IMAGES, ROUNDS, TRAINING = 5_000, 10, 9, 400

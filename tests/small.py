@@ -1,9 +1,10 @@
 """Models and images small enough that a test takes no time; used by all tests."""
 
+import numpy as np
 import torch
 
 from vae_book.linear import LinearVAE
-from vae_core import VAE, seed_everything
+from vae_core import VAE, History, seed_everything
 
 N_PIXELS = 16
 
@@ -29,3 +30,61 @@ def small_linear_vae(
     """A linear VAE with untrained weights in float64: what it should give is known exactly."""
     seed_everything(seed)
     return LinearVAE(latent_dim, n_pixels, sigma_x=sigma_x).double()
+
+
+class OneNumber(torch.nn.Module):
+    """A model with one weight w and the loss (mean pixel − w)², for tests by hand.
+
+    Before it gives its terms, something may happen: ``event(number of the call, terms)`` gives
+    others, or the same.
+    """
+
+    n_pixels = N_PIXELS
+
+    def __init__(self, event=lambda call, terms: terms):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(()))
+        self.event, self.calls = event, 0
+
+    def loss_terms(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.calls += 1
+        return self.event(self.calls, {"error": (x.mean(dim=1) - self.w).square()})
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """To the last bit, under the same names."""
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def same_history(one: History, other: History) -> bool:
+    """To the last bit, with the terms in the same order, which is that of the plots."""
+    return (
+        list(one.train) == list(other.train)
+        and list(one.val) == list(other.val)
+        and all(np.array_equal(one.train[term], other.train[term]) for term in one.train)
+        and one.val == other.val
+        and one.val_steps == other.val_steps
+    )
+
+
+def random_numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Standard normal numbers, float64, the same at each call."""
+    noise = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=noise, dtype=torch.float64)
+
+
+def grey(*shape: int, seed: int = 1) -> torch.Tensor:
+    """Pixel values between 0 and 1, float64, the same at each call."""
+    noise = torch.Generator().manual_seed(seed)
+    return torch.rand(*shape, generator=noise, dtype=torch.float64)
+
+
+def with_random_weights(model: torch.nn.Module, size: float = 0.5) -> torch.nn.Module:
+    """The model in float64 with every weight drawn anew, except those of its likelihood."""
+    model = model.double()
+    with torch.no_grad():
+        for number, (name, weights) in enumerate(model.named_parameters()):
+            if not name.startswith("likelihood"):
+                weights.copy_(size * random_numbers(*weights.shape, seed=number))
+    return model

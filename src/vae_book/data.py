@@ -267,7 +267,11 @@ def _divide(name: str, train: Split, test: Split) -> ImageData:
 
 def _from_files(name: str) -> ImageData:
     """A data set from its four files; those that are missing or damaged are fetched first."""
-    parts = {file: _parse(_content(name, file), file) for file in _FILES}
+    parts = {}
+    for file in _FILES:
+        content = bytearray(_content(name, file))
+        values = torch.frombuffer(content, dtype=torch.uint8, offset=len(_header(file)))
+        parts[file] = values.view(_shape(file))
     train, test = (
         Split(parts[f"{part}-images-idx3-ubyte"], parts[f"{part}-labels-idx1-ubyte"].long())
         for part in ("train", "t10k")
@@ -279,12 +283,12 @@ def _content(name: str, file: str) -> bytes:
     """What a file holds, unpacked: from disk, as it lies there or packed, or from the network."""
     unpacked = data_dir() / SOURCES[name].folder / "raw" / file
     try:
-        content = unpacked.read_bytes()
+        content, header = unpacked.read_bytes(), _header(file)
+        whole = content.startswith(header) and len(content) == len(header) + math.prod(_shape(file))
         md5 = UNPACKED_MD5.get(name, {}).get(file)
-        whole = len(content) == len(_header(file)) + math.prod(_shape(file))
         if whole and md5 in (None, hashlib.md5(content, usedforsecurity=False).hexdigest()):
             return content
-        warnings.warn(f"{unpacked}: damaged; {file}.gz is fetched instead", stacklevel=5)
+        warnings.warn(f"{unpacked}: damaged; taking {file}.gz instead", stacklevel=4)
     except OSError:
         pass  # not there, or not to be read
     return gzip.decompress(_fetched(name, unpacked.with_name(f"{file}.gz")).read_bytes())
@@ -298,39 +302,40 @@ def _fetched(name: str, packed: Path) -> Path:
     source, failures = SOURCES[name], []
     md5 = source.md5[packed.name.removesuffix(".gz")]
     pooch.get_logger().setLevel("WARNING")  # a notebook's output shouldn't tell that it fetched
-    if packed.is_file() and pooch.file_hash(str(packed), alg="md5") != md5:
-        warnings.warn(f"{packed}: damaged; fetching it again", stacklevel=6)
-    for mirror in source.mirrors:
-        try:
-            return Path(
-                pooch.retrieve(
-                    mirror + packed.name,
-                    known_hash=f"md5:{md5}",
-                    fname=packed.name,
-                    path=packed.parent,
-                    downloader=pooch.HTTPDownloader(timeout=TIMEOUT),
+    try:
+        if packed.is_file() and pooch.file_hash(str(packed), alg="md5") != md5:
+            warnings.warn(f"{packed}: damaged; fetching it again", stacklevel=5)
+        for mirror in source.mirrors:
+            try:
+                return Path(
+                    pooch.retrieve(
+                        mirror + packed.name,
+                        known_hash=f"md5:{md5}",
+                        fname=packed.name,
+                        path=packed.parent,
+                        downloader=pooch.HTTPDownloader(timeout=TIMEOUT),
+                        processor=_readable_by_all,
+                    )
                 )
-            )
-        except (requests.RequestException, ValueError) as error:  # ValueError: the wrong bytes
-            failures.append(f"{mirror}: {error}")
-        except OSError as error:
-            raise DataError(
-                f"VAE_CORE_DATA_DIR: expected a folder that can be written, got {data_dir()}: "
-                f"{error.strerror or error}"
-            ) from error
+            except (requests.RequestException, ValueError) as error:  # ValueError: the wrong bytes
+                reason = getattr(error.args[0], "reason", error)  # without what is wrapped around
+                failures.append(f"{mirror}: {str(reason).rsplit('): ', 1)[-1]}")
+    except OSError as error:
+        raise DataError(
+            f"VAE_CORE_DATA_DIR: expected a folder that can be written, got {data_dir()}: "
+            f"{error.strerror or error}"
+        ) from error
     raise DataError(
         f"{name}: could not fetch {packed.name} from {'; from '.join(failures)} "
         f"(fetched by hand, it belongs into {packed.parent})"
     )
 
 
-def _parse(content: bytes, file: str) -> Tensor:
-    """The tensor in an IDX file."""
-    header = _header(file)
-    if not content.startswith(header):
-        raise DataError(f"{file}: expected the header {header.hex()}, got {content[:16].hex()}")
-    tensor = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=len(header))
-    return tensor.view(_shape(file))
+def _readable_by_all(path: str, action: str, _: object) -> str:
+    """A new file may be read by everybody who gets into its folder; pooch means its owner alone."""
+    if action != "fetch":  # pooch's word for a file that was there
+        os.chmod(path, 0o644)
+    return path
 
 
 def _header(file: str) -> bytes:

@@ -112,9 +112,10 @@ def check_reparameterise(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> 
 
 
 def _lets_gradients_through(z: Tensor, *inputs: Tensor) -> bool:
-    if not z.requires_grad:
+    try:
+        gradients = torch.autograd.grad(z.sum(), inputs, allow_unused=True)
+    except RuntimeError:  # there is none, or what it needs was changed in place
         return False
-    gradients = torch.autograd.grad(z.sum(), inputs, allow_unused=True)
     return all(gradient is not None for gradient in gradients)
 
 

@@ -84,7 +84,7 @@ class Autoencoder(nn.Module):
             raise ValueError(f"z: expected shape [B, {self.latent_dim}], got {describe(z)}")
         if not torch.isfinite(z).all():
             raise ValueError("z: expected finite values, got NaN or infinity")
-        return self.decoder(z.to(next(self.parameters()).device))
+        return self.decoder(z.to(next(self.parameters())))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """What is left of the images after the code: g(e(x)).
@@ -124,6 +124,7 @@ class NoisyAutoencoder(Autoencoder):
     """
 
     def __init__(self, latent_dim: int, hidden: Sequence[int] = (256,), n_pixels: int = 784):
+        hidden = tuple(hidden)  # an iterator could be read only once
         super().__init__(latent_dim, hidden, n_pixels)
         self.encoder = mlp(self.n_pixels, *hidden, 2 * self.latent_dim)
 

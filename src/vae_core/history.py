@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -76,7 +75,9 @@ class History:
 
     def _repr_png_(self) -> bytes | None:
         """The plot, where a notebook shows the history."""
-        if importlib.util.find_spec("matplotlib") is None or not self.steps:
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
             return None
         png = io.BytesIO()
         self.plot().savefig(png, format="png", dpi=110, bbox_inches="tight")

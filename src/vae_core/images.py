@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -63,10 +65,10 @@ def check_images(
     ``name``.
     """
     if isinstance(images, np.ndarray):
-        try:
+        # A type that PyTorch doesn't have stays what it is: the next check says so.
+        with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError):
+            warnings.filterwarnings("ignore", ".*not writable")  # nobody writes here
             images = torch.from_numpy(np.ascontiguousarray(images))
-        except TypeError:
-            pass  # of a type that PyTorch doesn't have: the next check says so
     if not isinstance(images, Tensor) or not (
         images.dtype == torch.uint8 or images.is_floating_point()
     ):

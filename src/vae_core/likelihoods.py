@@ -37,7 +37,7 @@ class BernoulliImages(Independent):
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(x|z) in nats, summed over pixels: minus the cross-entropy, from the logits."""
         logits = self.base_dist.logits
-        x = value.to(logits.dtype).expand_as(logits)
+        logits, x = torch.broadcast_tensors(logits, value.to(logits.dtype))
         return -binary_cross_entropy_with_logits(logits, x, reduction="none").sum(dim=-1)
 
     def log_prob_table(self, x: Tensor) -> Tensor:

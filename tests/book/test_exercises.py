@@ -1,0 +1,311 @@
+"""The checkers of the exercises: right answers pass, each wrong one gets its own diagnosis."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from vae_book.exercises import (
+    check_elbo,
+    check_importance_weighted,
+    check_kl,
+    check_quantile_grid,
+    check_reparameterise,
+    check_squared_error,
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda x, y: (x - y).square().sum(dim=1), "✓ right"),
+        (lambda x, y: (x - y).square().mean(dim=1), "averaged over the pixels"),
+        (lambda x, y: (x - y).square().sum(dim=0), "summed over the images"),
+        (lambda x, y: (x - y).square().mean(dim=0), "averaged over the images and kept"),
+        (lambda x, y: (x - y).square().sum(), "added up the whole batch"),
+        (lambda x, y: (x - y).square().mean(), "mean over everything"),
+        (lambda x, y: (x - y).square().sum(dim=1).mean(), "mean over the images already"),
+        (lambda x, y: (x - y).abs().sum(dim=1), "absolute differences"),
+        (lambda x, y: (x - y).norm(dim=1), "square root"),
+        (lambda x, y: (y - x).sum(dim=1), "squared nothing"),
+        (lambda x, y: (x - y) ** 2, "nothing is summed yet"),
+        (lambda x, y: (x - y)[:2, 0], "the shape is [2]"),
+        (lambda x, y: 2 * (x - y).square().sum(dim=1), "the values aren't"),
+        (lambda x, y: 3.0, "you returned float"),
+    ],
+)
+def test_check_squared_error(capsys, answer, verdict):
+    check_squared_error(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def without_gradient(mean, log_var, noise):
+    with torch.no_grad():
+        return mean + torch.exp(log_var / 2) * noise
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda m, v, e: m + torch.exp(v / 2) * e, "✓ right"),
+        (lambda m, v, e: m + torch.sqrt(torch.exp(v)) * e, "✓ right"),
+        (without_gradient, "no gradient gets back"),
+        (lambda m, v, e: m + torch.exp(v / 2).detach() * e, "no gradient gets back"),
+        (lambda m, v, e: m + v.exp() * e, "which is the variance"),
+        (lambda m, v, e: m + v * e, "log σ² itself as σ"),
+        (lambda m, v, e: m + v / 2 * e, "the exponential is missing"),
+        (lambda m, v, e: m + v.sqrt() * e, "holds NaN"),
+        (lambda m, v, e: m + (2 * v).exp() * e, "fourth"),
+        (lambda m, v, e: m + (-v / 2).exp() * e, "sign of the exponent"),
+        (lambda m, v, e: m + v.exp() / 2 * e, "inside the exponential"),
+        (lambda m, v, e: m, "mean of the cloud"),
+        (lambda m, v, e: m + (v / 2).exp(), "one σ from the mean"),
+        (lambda m, v, e: m + e, "isn't scaled"),
+        (lambda m, v, e: (v / 2).exp() * e, "μ doesn't appear"),
+        (lambda m, v, e: (m + e) * (v / 2).exp(), "scaled the mean too"),
+        (lambda m, v, e: (v / 2).exp() + m * e, "mixed up μ and σ"),
+        (lambda m, v, e: m - (v / 2).exp() * e, "you subtracted"),
+        (lambda m, v, e: m + (v / 2).exp() * e[0], "one ε for the whole batch"),
+        (lambda m, v, e: m + (v / 2).exp() * e[:, :1], "one ε for all coordinates"),
+        (lambda m, v, e: m + (v / 2).exp() * e.mean(dim=0), "averaged ε over the batch"),
+        (lambda m, v, e: m + (v / 2).exp() * torch.randn_like(m), "noise of your own"),
+        (lambda m, v, e: torch.distributions.Normal(m, (v / 2).exp()).sample(), "noise of your"),
+        (lambda m, v, e: (m + (v / 2).exp() * e).sum(dim=1), "added up the coordinates"),
+        (lambda m, v, e: (m + (v / 2).exp() * e).mean(dim=0), "mean over the images"),
+        (lambda m, v, e: (m + e)[:2], "the shape is [2, 3]"),
+        (lambda m, v, e: 2 * (m + (v / 2).exp() * e), "the values aren't"),
+        (lambda m, v, e: (m, v), "you returned tuple"),
+    ],
+)
+def test_check_reparameterise(capsys, answer, verdict):
+    check_reparameterise(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def by_torch(mean, log_var):
+    return kl_divergence(Normal(mean, log_var.mul(0.5).exp()), Normal(0.0, 1.0)).sum(dim=1)
+
+
+def terms(m, v):
+    return m**2 + v.exp() - 1 - v
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (by_torch, "✓ right"),
+        (lambda m, v: 0.5 * terms(m, v).sum(dim=1), "✓ right"),
+        (lambda m, v: -0.5 * terms(m, v).sum(dim=1), "the sign is wrong: a KL is never"),
+        (lambda m, v: terms(m, v).sum(dim=1), "½ is missing"),
+        (lambda m, v: 0.5 * terms(m, v).mean(dim=1), "averaged over the coordinates"),
+        (lambda m, v: 0.5 * terms(m, v), "nothing is summed yet"),
+        (lambda m, v: 0.5 * terms(m, v).sum(dim=0), "summed over the images and kept"),
+        (lambda m, v: 0.5 * terms(m, v).mean(dim=0), "averaged over the images and kept"),
+        (lambda m, v: 0.5 * terms(m, v).sum(), "added up the whole batch"),
+        (lambda m, v: 0.5 * terms(m, v).sum(dim=1).mean(), "mean over the images already"),
+        (lambda m, v: 0.5 * terms(m, v).mean(), "mean over everything"),
+        (lambda m, v: 0.5 * (m**2 + (v / 2).exp() - 1 - v).sum(dim=1), "you used σ where σ²"),
+        (lambda m, v: 0.5 * (m**2 + v.exp() ** 2 - 1 - v).sum(dim=1), "which is σ² already"),
+        (lambda m, v: 0.5 * (m**2 + v.exp() - 1 - v / 2).sum(dim=1), "log σ where log σ²"),
+        (lambda m, v: 0.5 * (m**2 + v.exp() - 1 - 2 * v).sum(dim=1), "doubled log σ²"),
+        (lambda m, v: 0.5 * terms(m, 2 * v).sum(dim=1), "in both places"),
+        (lambda m, v: 0.5 * (m + v.exp() - 1 - v).sum(dim=1), "μ where μ²"),
+        (lambda m, v: 0.5 * (m**2 + v.exp() - v).sum(dim=1), "−1 is missing"),
+        (lambda m, v: 0.5 * (m**2 + v.exp() - 1 + v).sum(dim=1), "the sign of log σ²"),
+        (lambda m, v: 0.5 * (m**2 + v - 1 - v).sum(dim=1), "log_var itself"),
+        (lambda m, v: 0.5 * (v.exp() - 1 - v).sum(dim=1), "μ² is missing"),
+        (lambda m, v: (m**2 / 2 + v**2 / 4).sum(dim=1), "naive penalty"),
+        (lambda m, v: kl_divergence(Normal(0.0, 1.0), Normal(m, (v / 2).exp())).sum(dim=1),
+         "the other direction"),
+        (lambda m, v: -0.5 * terms(m, v).mean(dim=1), "the sign is wrong, and you averaged"),
+        (lambda m, v: 0.5 * terms(m, v)[:2, 0], "the shape is [2]"),
+        (lambda m, v: terms(m, v).sum(dim=1).sqrt(), "the values aren't"),
+        (lambda m, v: 3.0, "you returned float"),
+    ],
+)  # fmt: skip
+def test_check_kl(capsys, answer, verdict):
+    check_kl(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def test_almost_right_is_not_right(capsys):
+    check_kl(lambda m, v: 0.5 * terms(m, v).sum(dim=1) + 1e-3)
+    assert "the values aren't" in capsys.readouterr().out
+
+
+def likelihood_by_torch(x, x_hat, sigma_x):
+    return Normal(x_hat, sigma_x).log_prob(x).sum(dim=1)
+
+
+def elbo_by_torch(x, x_hat, s, m, v):
+    return likelihood_by_torch(x, x_hat, s) - by_torch(m, v)
+
+
+def error(x, x_hat):
+    return (x - x_hat).square().sum(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (elbo_by_torch, "✓ right"),
+        (lambda x, y, s, m, v: -elbo_by_torch(x, y, s, m, v), "that is −ELBO, the loss; turn"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s**2) - by_torch(m, v), "constant of the Gauss"),
+        (lambda x, y, s, m, v: error(x, y) / (2 * s**2) + by_torch(m, v), "missing too"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s**2) - math.log(2 * math.pi * s**2) / 2
+         - by_torch(m, v), "counted the constant once"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s**2) + 6 * math.log(2 * math.pi * s**2)
+         - by_torch(m, v), "the constant has the wrong sign"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s**2) - 6 * math.log(2 * math.pi * s)
+         - by_torch(m, v), "σₓ stands where σₓ²"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s**2) - 6 * math.log(s**2) - by_torch(m, v),
+         "the 2π is missing"),
+        (lambda x, y, s, m, v: likelihood_by_torch(x, y, s) + by_torch(m, v), "you added the KL"),
+        (lambda x, y, s, m, v: likelihood_by_torch(x, y, s), "the KL is missing"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v) + error(x, y) / s**2, "lost its minus"),
+        (lambda x, y, s, m, v: -error(x, y) - 6 * math.log(2 * math.pi * s**2) - by_torch(m, v),
+         "divide it by 2σₓ²"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v) - error(x, y) / (2 * s**2),
+         "the ½ of the squared error"),
+        (lambda x, y, s, m, v: -error(x, y) / (2 * s) - 6 * math.log(2 * math.pi * s**2)
+         - by_torch(m, v), "divided by 2σₓ;"),
+        (lambda x, y, s, m, v: -error(x, y) / (24 * s**2) - 6 * math.log(2 * math.pi * s**2)
+         - by_torch(m, v), "averaged the squared error over"),
+        (lambda x, y, s, m, v: likelihood_by_torch(x, y, s) / 12 - by_torch(m, v), "β = D"),
+        (lambda x, y, s, m, v: likelihood_by_torch(x, y, s) - by_torch(m, v) / 3, "β = 1/d"),
+        (lambda x, y, s, m, v: likelihood_by_torch(x, y, s) - 2 * by_torch(m, v), "½ of the KL"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v).sum(), "added up the whole batch"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v).mean(), "over the images already"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v)[:2], "the shape is [2]"),
+        (lambda x, y, s, m, v: elbo_by_torch(x, y, s, m, v) + 1e-3, "the values aren't"),
+        (lambda x, y, s, m, v: 3.0, "you returned float"),
+    ],
+)  # fmt: skip
+def test_check_elbo(capsys, answer, verdict):
+    check_elbo(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def pooled(weights, dim=0):
+    return torch.logsumexp(weights, dim=dim) - math.log(weights.shape[dim])
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda x, p, q: pooled(x + p - q), "✓ right"),
+        (lambda x, p, q: (x + p - q - math.log(len(x))).logsumexp(dim=0), "✓ right"),
+        (lambda x, p, q: (x + p - q).exp().mean(dim=0).log(), "use logsumexp"),
+        (lambda x, p, q: (x + p - q).mean(dim=0), "the mean of the logarithms"),
+        (lambda x, p, q: (x + p - q).logsumexp(dim=0), "you summed the weights"),
+        (lambda x, p, q: (x + p - q).logsumexp(dim=0) + math.log(7), "you added log k"),
+        (lambda x, p, q: (x + p - q).logsumexp(dim=0) / 7, "you divided the logarithm by k"),
+        (lambda x, p, q: (x + p - q).exp().mean(dim=0), "that is the mean weight"),
+        (lambda x, p, q: (x + p - q).sum(dim=0), "added up the logarithms"),
+        (lambda x, p, q: (x + p - q).max(dim=0).values, "the best weight alone"),
+        (lambda x, p, q: pooled(q - x - p), "upside down"),
+        (lambda x, p, q: pooled(x + p), "log q(z|x) is missing"),
+        (lambda x, p, q: pooled(x - q), "✗ log p(z) is missing"),
+        (lambda x, p, q: pooled(x), "that is the mean likelihood"),
+        (lambda x, p, q: pooled(x + p + q), "you multiplied by q"),
+        (lambda x, p, q: pooled(x - p + q), "have changed places"),
+        (lambda x, p, q: pooled(x + p - q, dim=1), "averaged over the images and kept"),
+        (lambda x, p, q: pooled((x + p - q).flatten()), "one mean over codes and images"),
+        (lambda x, p, q: pooled(x + p - q).mean(), "the mean over the images already"),
+        (lambda x, p, q: pooled(x + p - q).sum(), "added up the images"),
+        (lambda x, p, q: x + p - q, "nothing is averaged yet"),
+        (lambda x, p, q: -pooled(x + p - q), "turn the sign round"),
+        (lambda x, p, q: pooled(x + p - q)[:2], "the shape is [2]"),
+        (lambda x, p, q: pooled(x + p - q) + 1e-3, "the values aren't"),
+        (lambda x, p, q: 3.0, "you returned float"),
+    ],
+)
+def test_check_importance_weighted(capsys, answer, verdict):
+    check_importance_weighted(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def grid(axis, flip=True, swap=False, mirror=False):
+    z_2, z_1 = torch.meshgrid(
+        axis.flip(0) if flip else axis, axis.flip(0) if mirror else axis, indexing="ij"
+    )
+    return torch.stack([z_2, z_1] if swap else [z_1, z_2], dim=2).reshape(-1, 2)
+
+
+def quantiles(n):
+    return Normal(0.0, 1.0).icdf(torch.linspace(0.05, 0.95, n))
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda n: grid(quantiles(n)), "✓ right"),
+        (lambda n: grid(quantiles(n), flip=False), "upside down"),
+        (lambda n: grid(quantiles(n), flip=False, swap=True), "swapped, and z₁ grows downwards"),
+        (lambda n: grid(quantiles(n), swap=True), "along a row"),
+        (lambda n: grid(quantiles(n), mirror=True), "left and right"),
+        (lambda n: grid(quantiles(n), flip=False, mirror=True), "half a turn"),
+        (lambda n: grid(torch.linspace(-1, 1, n)), "from −1 to 1"),
+        (lambda n: grid(torch.linspace(-3, 3, n)), "from −3 to 3"),
+        (lambda n: grid(torch.linspace(-3, 3, n), flip=False), "z₂ is largest there"),
+        (lambda n: grid(torch.linspace(-1.64485363, 1.64485363, n)), "equal in z"),
+        (lambda n: grid(torch.linspace(0.05, 0.95, n)), "the shares u themselves"),
+        (
+            lambda n: grid(Normal(0.0, 1.0).cdf(torch.linspace(0.05, 0.95, n))),
+            "not its inverse",
+        ),
+        (lambda n: grid(quantiles(n) / 2), "another σ"),
+        (lambda n: grid(Normal(0.0, 1.0).icdf(torch.linspace(0, 1, n))), "infinite"),
+        (lambda n: grid(quantiles(n)).reshape(n, n, 2), "apart from that it is right"),
+        (lambda n: grid(quantiles(n), flip=False).reshape(n, n, 2), "upside down"),
+        (lambda n: quantiles(n), "the shape is [5]"),
+        (lambda n: grid(quantiles(n)) + 0.1, "the values aren't"),
+        (lambda n: [1.0], "you returned list"),
+    ],
+)
+def test_check_quantile_grid(capsys, answer, verdict):
+    check_quantile_grid(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def error_in_place(x, x_hat):
+    x -= x_hat
+    x *= x
+    return x.sum(1)
+
+
+def kl_in_place(mean, log_var):
+    total = mean.square_().add_(log_var.exp()).sub_(1).sub_(log_var)
+    return total.mul_(0.5).sum(dim=1)
+
+
+def elbo_in_place(x, x_hat, sigma_x, mean, log_var):
+    error = error_in_place(x, x_hat).div_(-2 * sigma_x**2)
+    return error.sub_(6 * math.log(2 * math.pi * sigma_x**2)).sub_(kl_in_place(mean, log_var))
+
+
+def spoilt(mean, log_var, epsilon):
+    """Right, but the product stands where exp() would look for its own result."""
+    return log_var.mul_(0.5).exp_().mul_(epsilon).add_(mean)
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "verdict"),
+    [
+        (check_squared_error, error_in_place, "✓ right"),
+        (check_squared_error, lambda x, y: x.sub_(y).square_().mean(1), "averaged over the pixels"),
+        (check_reparameterise, lambda m, v, e: m + v.mul_(0.5).exp_() * e, "✓ right"),
+        (check_reparameterise, lambda m, v, e: m.add_(e.mul_((v / 2).exp())), "✓ right"),
+        (check_reparameterise, lambda m, v, e: m + v.exp_() * e, "which is the variance"),
+        (check_reparameterise, spoilt, "no gradient gets back"),
+        (check_kl, kl_in_place, "✓ right"),
+        (check_elbo, elbo_in_place, "✓ right"),
+        (check_importance_weighted, lambda x, p, q: pooled(x.add_(p).sub_(q)), "✓ right"),
+        (check_importance_weighted, lambda x, p, q: pooled(p.add_(x)), "log q(z|x) is missing"),
+    ],
+)
+def test_an_answer_that_works_in_place_is_judged_by_its_result(capsys, check, answer, verdict):
+    check(answer)
+    out = capsys.readouterr().out
+    assert verdict in out and out.count("\n") == 1

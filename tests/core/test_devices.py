@@ -1,0 +1,93 @@
+"""Where to compute, and with how many digits: rules, not measurements."""
+
+import pytest
+import torch
+from small import OneNumber, small_images
+
+from vae_core import fit, mean_terms, pick_device
+from vae_core.devices import exact_float32, pick_precision
+from vae_core.networks import evaluating
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("asked", ["cpu", CPU])
+def test_a_device_that_is_asked_for_is_taken(monkeypatch, asked):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device(asked) == CPU
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_without_a_name_it_is_the_fastest_that_is_here(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device().type == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "words"),
+    [
+        (0, TypeError, r"expected a name or a torch.device, got 0 \(int\)"),
+        (torch.ones(2), TypeError, "expected a name .*, got a float32 tensor of shape"),
+        ("gpu", ValueError, "expected one that is here, got 'gpu'"),
+        ("", ValueError, "expected one that is here, got ''"),
+        ("meta", ValueError, "expected one that can compute, got 'meta'"),
+    ],
+)
+def test_a_device_that_cannot_be(device, error, words):
+    with pytest.raises(error, match=f"^device: {words}"):
+        pick_device(device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_there():
+    with pytest.raises(ValueError, match="^device: expected one that is here, got 'cuda'") as error:
+        pick_device("cuda")
+    assert "\n" not in str(error.value)
+
+
+def test_precisions_are_taken_at_their_word():
+    assert pick_precision("float32") is torch.float32
+    assert pick_precision("bfloat16") is torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["auto", "float16", "", None, torch.bfloat16])
+def test_an_unknown_precision_is_an_error(name):
+    with pytest.raises(ValueError, match="^precision: expected 'float32' or 'bfloat16', got"):
+        pick_precision(name)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_tf32_of_cudnn_is_off_where_it_counts_and_put_back(monkeypatch, before):
+    """Whatever computes a term, and after an error as well."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+    seen, fails = [], [False]
+
+    def look(call, terms):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return {"error": terms["error"] * torch.nan} if fails[0] else terms
+
+    def in_a_model(use):
+        model = OneNumber(look)
+        use(model)
+        assert torch.backends.cudnn.allow_tf32 is before and seen and not any(seen)
+        seen.clear()
+
+    def in_evaluation(model):
+        with evaluating(model):
+            model.loss_terms(small_images().flatten(1) / 255)
+
+    images = small_images()
+    in_a_model(lambda model: fit(model, images, val=images, steps=2, batch_size=10, device="cpu"))
+    in_a_model(lambda model: mean_terms(model, images))
+    in_a_model(in_evaluation)
+    fails[0] = True
+    with pytest.raises(RuntimeError, match="became nan"):
+        fit(OneNumber(look), images, steps=2, batch_size=10)
+    assert torch.backends.cudnn.allow_tf32 is before and seen == [False]
+    with pytest.raises(ArithmeticError), exact_float32():
+        raise ArithmeticError
+    assert torch.backends.cudnn.allow_tf32 is before

@@ -1,0 +1,512 @@
+"""The book's tools on little books of their own, in a temporary folder."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from book import __main__ as cli
+from book import checks, claims, kernel, pages, reproduce, run_times, sync
+
+ROOT = Path(__file__).resolve().parents[2]
+URL = "https://github.com/YOUR_ACCOUNT/vae-book"
+SETUP = f"""import importlib.util, sys
+if "google.colab" in sys.modules and importlib.util.find_spec("vae_core") is None:
+    %pip install --quiet git+{URL}"""
+
+
+def markdown(*cells: str) -> str:
+    """A page whose code cells are these, after the set-up cell."""
+    head = "---\njupytext:\n  text_representation: {extension: .md, format_name: myst}\n"
+    head += "kernelspec: {display_name: Python 3, language: python, name: python3}\n---\n"
+    text = head + "\n# Try this\n\nIt takes <!-- time --><!-- /time --> to run.\n"
+    for source in (SETUP, *cells):
+        text += f"\n```{{code-cell}} ipython3\n{source}\n```\n\nWhat to see.\n"
+    return text
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A book of one page; its "MNIST" is a claim made by the probe."""
+    (tmp_path / "book/pages").mkdir(parents=True)
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "tools/book", tmp_path / "tools/book", ignore=skip)
+    shutil.copy(ROOT / "tools/nbval_masks.cfg", tmp_path / "tools")
+    (tmp_path / "_config.yml").write_text(f"repository:\n  url: {URL}\n")
+    (tmp_path / "pyproject.toml").write_text(
+        f'[project.urls]\nRepository = "{URL}"\n\n[tool.pytest.ini_options]\n'
+    )
+    (tmp_path / "README.md").write_text(
+        f"[source]({URL}), `pip install git+{URL}.git`,\n"
+        "[Colab](https://colab.research.google.com/github/YOUR_ACCOUNT/vae-book/blob/main/x.ipynb),"
+        "\n[site](https://YOUR_ACCOUNT.github.io/vae-book/), [other](https://github.com/a/b)\n"
+    )
+    (tmp_path / "CITATION.cff").write_text(f'repository-code: "{URL}"\n')
+    (tmp_path / "book/pages/run_times.md").write_text("# Times\n\n<!-- time --><!-- /time -->\n")
+    (tmp_path / "book/01_try.md").write_text(markdown('print("a: ⟨1.00⟩")', 'print("b")'))
+    monkeypatch.setattr(kernel, "PROBE", "print('mnist')")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    return tmp_path_factory.mktemp("executed") / "book"
+
+
+@pytest.fixture
+def executed(root, template):
+    """The same little book after `make execute` (run once, then copied)."""
+    if template.exists():
+        shutil.copytree(template, root / "book", dirs_exist_ok=True)
+    else:
+        assert cli.main(["execute"], root) == 0
+        shutil.copytree(root / "book", template)
+    return root
+
+
+def write_page(root: Path, *cells: str) -> None:
+    (root / "book/01_try.md").write_text(markdown(*cells), encoding="utf-8")
+
+
+def stored(root: Path) -> nbformat.NotebookNode:
+    return nbformat.read(root / "book/01_try.ipynb", as_version=4)
+
+
+def outputs(root: Path) -> list[str]:
+    cells = pages.code_cells(stored(root))
+    return ["".join(output.get("text", "") for output in cell.outputs) for cell in cells]
+
+
+def edit_stored(root: Path, old: str, new: str) -> None:
+    path = root / "book/01_try.ipynb"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def everything(root: Path) -> dict[str, bytes]:
+    skip = ("__pycache__", ".pytest_cache")
+    files = [p for p in root.rglob("*") if p.is_file() and not set(skip) & set(p.parts)]
+    return {str(path): path.read_bytes() for path in files}
+
+
+def problems(root: Path) -> list[str]:
+    return [message for check in checks.CHECKS for message in check(root)]
+
+
+# ------------------------------------------------------------------------------------ sync
+
+
+def test_sync_keeps_the_outputs_of_unchanged_cells_only(executed):
+    assert outputs(executed) == ["", "a: ⟨1.00⟩\n", "b\n"]
+    write_page(executed, 'print("new")', 'print("a: ⟨1.00⟩")', 'print("b, changed")')
+    sync.sync(executed)
+    assert outputs(executed) == ["", "", "a: ⟨1.00⟩\n", ""]
+
+
+def test_sync_is_idempotent_and_cell_ids_stay_when_a_cell_is_inserted(root):
+    sync.sync(root)
+    before = everything(root)
+    assert sync.sync(root) == [] and everything(root) == before
+    ids = {cell.source: cell.id for cell in pages.code_cells(stored(root))}
+    write_page(root, 'print("a: ⟨1.00⟩")', "x = 1", 'print("b")')
+    sync.sync(root)
+    after = {cell.source: cell.id for cell in pages.code_cells(stored(root))}
+    assert all(after[source] == ids[source] for source in ids)
+    all_ids = [cell.id for cell in stored(root).cells]
+    assert len(set(all_ids)) == len(all_ids)
+
+
+def test_jupyters_checkpoints_are_no_pages(executed):
+    folder = executed / "book/.ipynb_checkpoints"
+    folder.mkdir()
+    for suffix in ("md", "ipynb"):
+        shutil.copy(executed / f"book/01_try.{suffix}", folder / f"01_try-checkpoint.{suffix}")
+    assert [page.name for page in pages.pages(executed)] == ["01_try"]
+    assert problems(executed) == []
+
+
+def test_an_executed_book_has_nothing_to_complain_of(executed):
+    assert problems(executed) == []
+    assert cli.main(["check"], executed) == 0
+    made = stored(executed).metadata["vae_book"]
+    assert (made["data"], made["seed"], made["threads"]) == ("mnist", 0, 2)
+    assert made["versions"]["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_a_markdown_file_edited_without_its_notebook_is_found(executed):
+    path = executed / "book/01_try.md"
+    path.write_text(path.read_text().replace("What to see.", "What not to see.", 1))
+    assert any("01_try.ipynb: differs" in message for message in checks.check_pairs(executed))
+    assert checks.check_stamps(executed) == []  # the code is the same, so the outputs are right
+    assert cli.main(["check"], executed) == 1
+
+
+def test_a_stale_stamp_is_found_even_where_outputs_were_kept(executed):
+    path = executed / "book/01_try.md"
+    path.write_text(path.read_text().replace('print("b")', 'print("b")  # and more'))
+    sync.sync(executed)
+    assert checks.check_pairs(executed) == []
+    assert any("not of this code" in message for message in checks.check_stamps(executed))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ('"data": "mnist"', '"data": "strokes"', "data: expected mnist, got strokes"),
+        ('"torch":', '"torch_":', "versions of ['torch']"),
+        ('"execution_count": 3', '"execution_count": null', "was not run"),
+        ("b\\n", "/home/somebody/b\\n", "of this machine only"),
+        ('print(\\"b\\")', '# NBVAL_SKIP\\nprint(\\"b\\")', "opts out"),
+        ('"language_info"', '"widgets": {}, "language_info"', "widget state"),
+    ],
+)
+def test_check_finds_what_is_wrong_in_a_stored_notebook(executed, old, new, found):
+    edit_stored(executed, old, new)
+    assert any(found in message for message in problems(executed))
+
+
+def test_check_finds_a_picture_without_alt_text(root):
+    figure = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
+    write_page(root, figure)
+    assert cli.main(["execute"], root) == 0
+    assert any("picture without alt text" in message for message in checks.check_alt_text(root))
+    alt = "---\nmystnb: {image: {alt: A line that rises from one to two.}}\n---\n"
+    write_page(root, alt + figure)
+    assert cli.main(["execute"], root) == 0
+    assert problems(root) == []
+
+
+def test_check_finds_an_orphan_and_different_setup_cells(executed):
+    text = (executed / "book/01_try.md").read_text()
+    (executed / "book/02_more.md").write_text(text.replace("--quiet", "--pre"))
+    sync.sync(executed)
+    assert any("differ" in message for message in checks.check_setup_cells(executed))
+    (executed / "book/02_more.md").unlink()
+    assert any("02_more.ipynb: has no .md" in message for message in checks.check_pairs(executed))
+
+
+# ------------------------------------------------------------------------------------ addresses
+
+
+def test_the_address_is_put_into_every_place_and_back(executed):
+    before = everything(executed)
+    assert cli.main(["address", "https://github.com/Ada-L/my.vae"], executed) == 0
+    texts = {path: text.decode() for path, text in everything(executed).items()}
+    assert not any(
+        "YOUR_ACCOUNT" in text or "vae-book" in text.replace("/vae-book/", "")
+        for path, text in texts.items()
+        if "conftest" not in path
+    )
+    readme = (executed / "README.md").read_text()
+    assert "[source](https://github.com/Ada-L/my.vae)," in readme
+    assert "git+https://github.com/Ada-L/my.vae.git`" in readme
+    assert "/github/Ada-L/my.vae/blob/main/" in readme
+    assert "(https://Ada-L.github.io/my.vae/)" in readme
+    assert "https://github.com/a/b" in readme
+    assert "git+https://github.com/Ada-L/my.vae" in stored(executed).cells[1].source
+    assert problems(executed) == []  # no output was lost, no stamp went stale
+    assert cli.main(["address", URL], executed) == 0
+    assert everything(executed) == before
+
+
+def test_check_finds_an_address_that_disagrees(executed):
+    (executed / "CITATION.cff").write_text("repository-code: https://github.com/x/vae-book\n")
+    assert any("CITATION.cff" in message for message in checks.check_pairs(executed))
+    assert any("CITATION.cff" in message for message in checks.check_addresses(executed))
+
+
+@pytest.mark.parametrize(
+    "url", ["github.com/a/b", "https://gitlab.com/a/b", "https://github.com/a"]
+)
+def test_an_address_that_is_none_is_refused(root, url, capsys):
+    before = everything(root)
+    assert cli.main(["address", url], root) == 2
+    assert "expected https://github.com/OWNER/NAME" in capsys.readouterr().err
+    assert everything(root) == before
+
+
+# ------------------------------------------------------------------------------------ execute
+
+
+def test_executing_twice_leaves_the_same_bytes(root):
+    figure = "---\nmystnb: {image: {alt: A line that rises from one to two.}}\n---\n"
+    figure += (
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nprint('x', flush=True)\nprint('y')"
+    )
+    write_page(root, figure, "import random\nrandom.seed(0)\nprint(random.random())")
+    assert cli.main(["execute"], root) == 0
+    before = everything(root)
+    assert cli.main(["execute", "01"], root) == 0
+    assert everything(root) == before
+    streams = [output for output in stored(root).cells[3].outputs if output.output_type == "stream"]
+    assert [output.text for output in streams] == ["x\ny\n"]
+
+
+def test_a_failing_cell_stores_nothing(executed, capsys):
+    write_page(executed, 'print("a: ⟨1.00⟩")', "1 / 0")
+    before = everything(executed)
+    assert cli.main(["execute"], executed) == 1
+    assert everything(executed) == before
+    out = capsys.readouterr().out
+    assert "code cell 3 failed" in out and "ZeroDivisionError" in out
+
+
+def test_nothing_is_executed_or_compared_without_mnist(root, monkeypatch, capsys):
+    monkeypatch.setattr(kernel, "PROBE", "raise OSError('mnist: no such folder')")
+    before = everything(root)
+    for command in ("execute", "reproduce"):
+        assert cli.main([command], root) == 2
+        assert "OSError: mnist: no such folder" in capsys.readouterr().err
+    monkeypatch.setattr(kernel, "PROBE", "print('strokes')")
+    assert cli.main(["execute"], root) == 2
+    assert everything(root) == before
+
+
+def test_outputs_are_not_stored_if_the_notebook_changed_the_data(root, monkeypatch, capsys):
+    monkeypatch.setattr(kernel, "PROBE", "import os; print(os.environ['VAE_CORE_DATA'])")
+    write_page(root, "import os\nos.environ['VAE_CORE_DATA'] = 'strokes'")
+    before = everything(root)
+    assert cli.main(["execute"], root) == 1
+    assert "expected 'mnist' at the end of the notebook, got 'strokes'" in capsys.readouterr().out
+    assert everything(root) == before
+
+
+def test_a_chapter_is_named_by_number_or_name(root, capsys):
+    for chapter in ("01", "1", "01_try"):
+        assert [page.name for page in pages.pages(root, chapter)] == ["01_try"]
+    assert cli.main(["execute", "07"], root) == 2
+    assert "expected one of ['01_try'], got '07'" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------ run times
+
+
+def test_a_run_time_changes_only_if_it_changed_much(root):
+    for seconds, expected in ((41, 40), (52, 40), (28, 40), (63, 65), (45, 65), (22, 20)):
+        run_times.store_time(root, "01_try", seconds)
+        assert run_times.read_times(root) == {"01_try": expected}
+    assert json.loads((root / "book/run_times.json").read_text()) == {"01_try": {"seconds": 20}}
+    sync.sync(root)
+    assert "<!-- time -->about 20 seconds<!-- /time -->" in (root / "book/01_try.md").read_text()
+    table = (root / "book/pages/run_times.md").read_text()
+    assert "| [Try this](../01_try.ipynb) | about 20 seconds |" in table
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "not measured yet"),
+        (5, "a few seconds"),
+        (40, "about 40 seconds"),
+        (90, "about 1.5 minutes"),
+        (130, "about 2 minutes"),
+    ],
+)
+def test_run_times_in_words(seconds, words):
+    assert run_times.in_words(seconds) == words
+
+
+# ------------------------------------------------------------------------------------ comparing
+
+
+@pytest.mark.parametrize(
+    ("stored", "got", "same"),
+    [
+        ("1.00", "1.09", True),
+        ("1.00", "1.20", False),
+        ("-1.00", "1.00", False),
+        ("−1.00", "-1.05", True),
+        ("0.01", "0.02", True),  # one unit of the last digit
+        ("0.010", "0.020", False),
+        ("1.2e-03", "1.3e-03", True),
+        ("1.2e-03", "1.2e-04", False),
+        ("55,000 training", "55,100 training", True),
+        ("55,000 training", "20,000 training", False),
+        ("mnist: 10", "strokes: 10", False),
+        (" 9.9 of 12", "10.1 of 12", True),
+        ("1, 2", "1, 2, 3", False),
+        ("z1 = 5", "z2 = 5", False),
+        ("nan", "1.0", False),
+    ],
+)
+def test_measured_values_agree_within_the_tolerance(stored, got, same):
+    assert reproduce.agree(stored, got) is same
+
+
+def test_text_outside_the_brackets_must_be_equal():
+    assert reproduce.compare("a ⟨1.0⟩ b", "a ⟨1.0⟩ c") == [("a ⟨1.0⟩ b", "a ⟨1.0⟩ c")]
+    assert reproduce.compare("a ⟨1.0⟩\nb 2\n", "a ⟨1.0⟩\nb 3\n") == [("b 2", "b 3")]
+    assert reproduce.compare("a ⟨1.0⟩ ⟨x⟩", "a ⟨2.0⟩ ⟨y⟩") == [("⟨1.0⟩", "⟨2.0⟩"), ("⟨x⟩", "⟨y⟩")]
+    assert reproduce.compare("a\n", "a\nb\n") == [("a\n", "a\nb\n")]
+    # A value claimed to lie below a bound is compared on the bound's scale; no other value is.
+    assert reproduce.compare("⟨1e-07⟩, below 1e-05", "⟨9e-07⟩, below 1e-05") == []
+    assert (
+        reproduce.compare("⟨1e-7⟩, above 0 and below 1e-5", "⟨9e-7⟩, above 0 and below 1e-5") == []
+    )
+    assert reproduce.compare("⟨1e-07⟩, below 1e-05", "⟨2e-06⟩, below 1e-05") != []
+    assert reproduce.compare("⟨1e-07⟩, above 1e-08", "⟨9e-07⟩, above 1e-08") != []
+
+
+def test_reproduce_finds_a_value_that_moved_and_lets_pass_one_that_did_not(executed, capsys):
+    assert cli.main(["reproduce"], executed) == 0
+    edit_stored(executed, "⟨1.00⟩\\n", "⟨1.01⟩\\n")
+    assert cli.main(["reproduce", "01"], executed) == 0
+    edit_stored(executed, "⟨1.01⟩\\n", "⟨1.20⟩\\n")
+    before = everything(executed)
+    capsys.readouterr()
+    assert cli.main(["reproduce"], executed) == 1
+    out = capsys.readouterr().out
+    assert "01_try.ipynb, code cell 2\n  stored: ⟨1.20⟩\n  got:    ⟨1.00⟩" in out
+    assert everything(executed) == before
+
+
+# ------------------------------------------------------------------------------------ nbval
+
+
+def run_pytest(root: Path, folder: str = ".", target: str = "book") -> subprocess.CompletedProcess:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("VAE_CORE", "PYTEST"))}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no"]
+    return subprocess.run(
+        [*command, "--nbval", target], cwd=root / folder, env=env, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "target"), [(".", "book"), ("book", "."), ("..", "{root}/book")]
+)
+def test_bare_nbval_masks_measured_values_only(executed, folder, target):
+    """From the executed, from inside the book and from elsewhere."""
+    target = target.format(root=executed)
+    edit_stored(executed, "⟨1.00⟩\\n", "⟨on strokes 7.31⟩\\n")
+    passed = run_pytest(executed, folder, target)
+    assert passed.returncode == 0 and "3 passed" in passed.stdout, passed.stdout
+    edit_stored(executed, '"b\\n"', '"c\\n"')
+    failed = run_pytest(executed, folder, target)
+    assert failed.returncode == 1 and "1 failed, 2 passed" in failed.stdout, failed.stdout
+
+
+@pytest.mark.slow
+def test_solutions_run_after_the_cells_of_their_notebook(root):
+    solution = "\n<details>\n<summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>\n"
+    page = markdown("x = 1") + solution.format("assert x == 1\ny = 2")
+    (root / "book/01_try.md").write_text(page + solution.format("assert y == 2"))
+    cli.main(["execute"], root)
+    passed = run_pytest(root)
+    assert passed.returncode == 0 and "4 passed" in passed.stdout, passed.stdout
+    (root / "book/01_try.md").write_text(page + solution.format("assert y == 3"))
+    sync.sync(root)
+    failed = run_pytest(root)
+    assert "1 failed, 3 passed" in failed.stdout and "Cell 3" in failed.stdout, failed.stdout
+
+
+@pytest.mark.slow
+def test_under_pytest_a_notebook_gets_strokes_and_no_progress_bars(root):
+    names = ["VAE_CORE_DATA", "VAE_CORE_PROGRESS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"]
+    write_page(root, f"import os\nprint([os.environ[name] for name in {names}])")
+    cli.main(["execute"], root)
+    edit_stored(root, "['mnist'", "['strokes'")
+    passed = run_pytest(root)
+    assert passed.returncode == 0, passed.stdout
+
+
+def test_the_tests_run_without_nbval(root):
+    (root / "test_one.py").write_text(
+        "def test_one():\n    import os\n    assert os.environ['VAE_CORE_DATA'] == 'strokes'\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:nbval", "test_one.py"]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("VAE_CORE")}
+    got = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
+    assert got.returncode == 0, got.stdout + got.stderr
+
+
+def test_the_cover_is_the_output_of_the_tagged_cell(executed):
+    picture = base64.b64encode(b"a picture").decode()
+    notebook = pages.read_notebook(executed / "book/01_try.ipynb")
+    cell = pages.code_cells(notebook)[-1]
+    cell.metadata["tags"] = ["cover"]
+    cell.outputs = [nbformat.v4.new_output("display_data", {"image/png": picture})]
+    (executed / "book/01_try.ipynb").write_text(pages.as_text(notebook))
+    assert sync.cover(executed) == b"a picture"
+    assert any("cover.png" in message for message in checks.check_cover(executed))
+    pages.write(executed / sync.COVER, sync.cover(executed))
+    assert checks.check_cover(executed) == []
+
+
+# ------------------------------------------------------------------------------------ claims
+
+
+def test_claims_are_tried_on_both_data_sets_and_their_ranges_stored(executed, monkeypatch, capsys):
+    monkeypatch.setattr(claims, "CLAIM_SEEDS", range(2))
+    monkeypatch.setattr(kernel, "PROBE", "import os; print(os.environ['VAE_CORE_DATA'])")
+    page = executed / "book/pages/claims.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("# Claims\n\n<!-- claims --><!-- /claims -->\n")
+    code = (
+        "import os\nfrom vae_book.claims import claim\n"
+        "x = int(os.environ['VAE_CORE_SEED']) + 10 * (os.environ['VAE_CORE_DATA'] == 'strokes')\n"
+        "claim('seed and data', x, above=-1)"
+    )
+    md = executed / "book/01_try.md"
+    md.write_text(md.read_text() + f"\n```{{code-cell}} ipython3\n{code}\n```\n")
+    assert cli.main(["execute"], executed) == 0
+    assert checks.check_claims(executed) == [
+        "01_try: its claims aren't those of claims.json (run `make claims`)"
+    ]
+    assert cli.main(["claims"], executed) == 0
+    assert json.loads((executed / "book/claims.json").read_text())["01_try"] == [
+        {"claim": "seed and data", "bound": "above -1", "mnist": [0, 1], "strokes": [10, 11]}
+    ]
+    assert "| seed and data | above -1 | 0 to 1 | 10 to 11 |" in page.read_text()
+    assert checks.check_claims(executed) == []
+    edit_stored(executed, "seed and data: ⟨0⟩", "seed and data: ⟨5⟩")
+    assert checks.check_claims(executed) == ["01_try: seed and data: 5 isn't from 0 to 1"]
+    capsys.readouterr()
+
+    before = everything(executed)
+    md.write_text(md.read_text().replace("above=-1", "below=10"))
+    assert cli.main(["claims"], executed) == 1
+    assert "nothing stored, for on strokes with seed 0 code cell" in capsys.readouterr().out
+    md.write_text(md.read_text().replace("below=10", "above=-1"))
+    assert everything(executed) == before
+
+
+# ------------------------------------------------------------------------------------ equations
+
+
+def test_every_numbered_equation_is_listed_with_the_code_that_names_it(root):
+    page = root / "book/pages/equations.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("# Equations\n\n<!-- equations --><!-- /equations -->\n")
+    md = root / "book/01_try.md"
+    text = md.read_text() + (
+        "\n## Two halves\n\n$$ a = b $$\n\n$$ 1 = 2h \\tag{1.1} $$\n\n"
+        "$$\\begin{align} h &= 1 / 2 \\tag{1.2}\\\\ &= 0.5 \\tag{1.3} \\end{align}$$\n\n"
+        "```{code-cell} ipython3\n# no heading, no equation: $$ \\tag{1.9} $$\n"
+        "h = 1 / 2  # (1.2)\nassert 1 == 2 * h  # (1.1)\n```\n"
+    )
+    md.write_text(text)
+    assert checks.check_equations(root) == ["01_try: no line of code names equation (1.3)"]
+    text += (
+        "\n<details>\n<summary>Solution</summary>\n\n"
+        "```python\nassert h == 0.5  # (1.3)\n```\n\n</details>\n"
+    )
+    md.write_text(text)
+    assert checks.check_equations(root) == []
+    sync.sync(root)
+    listed = page.read_text()
+    assert listed.count("### [Two halves](../01_try.ipynb#two-halves)") == 1
+    assert "$$ 1 = 2h \\tag{1.1} $$\n\n```python\nassert 1 == 2 * h  # (1.1)\n```" in listed
+    assert "```python\nh = 1 / 2  # (1.2)\nassert h == 0.5  # (1.3)\n```" in listed
+    assert "a = b" not in listed and "1.9" not in listed
+    before = listed.replace("0.5", "0.6")
+    page.write_text(before)
+    assert any("equations.md: differs" in message for message in checks.check_pairs(root))

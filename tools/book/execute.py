@@ -1,0 +1,60 @@
+"""Run the notebooks on MNIST and store their outputs, with a stamp that says what made them."""
+
+import importlib.metadata
+import sys
+import time
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+from .kernel import DATA, SEED, THREADS, refuse_without_mnist, run
+from .pages import (
+    Refused,
+    as_text,
+    code_cells,
+    code_hash,
+    notebook,
+    pages,
+    read_notebook,
+    write,
+)
+from .run_times import store_time
+from .sync import sync
+
+
+def execute(root: Path, chapter: str | None) -> int:
+    """Run notebooks on MNIST and store their outputs; the number of those that failed."""
+    chosen, failed = pages(root, chapter), 0
+    refuse_without_mnist()
+    for page in chosen:
+        print(f"{page.name}: running", flush=True)
+        stored = read_notebook(page.ipynb) if page.ipynb.exists() else None
+        nb = notebook(page.text, stored)
+        started = time.monotonic()
+        try:
+            ran = run(nb, page.md.parent)
+        except Refused as error:
+            print(f"{page.name}: nothing stored, for {error}")
+            failed += 1
+            continue
+        seconds = time.monotonic() - started
+        for cell, done in zip(code_cells(nb), code_cells(ran), strict=True):
+            cell.outputs, cell.execution_count = done.outputs, done.execution_count
+        nb.metadata["vae_book"] = stamp(nb)
+        write(page.ipynb, as_text(nb))
+        store_time(root, page.name, seconds)
+        sync(root, only={page.md, page.ipynb, root / "book/pages/run_times.md"})
+        print(f"{page.name}: stored, {seconds:.0f} s")
+    return failed
+
+
+def stamp(nb: NotebookNode) -> dict:
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "matplotlib")}
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {
+        "code": code_hash(nb),
+        "data": DATA,
+        "seed": SEED,
+        "threads": THREADS,
+        "versions": {"python": python, **versions},
+    }

@@ -1,6 +1,6 @@
 """Print which module of the packages imports which, and fail where they go round in a circle.
 
-    python tools/imports.py
+python tools/imports.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make `src/vae_core/ruler.safetensors`, the fixed classifier behind the Fréchet distance.
+"""Make `src/vae_book/ruler.safetensors`, the fixed classifier behind the Fréchet distance.
 
     .venv/bin/python tools/train_ruler.py
 
@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
-from vae_core import DigitClassifier, as_pixels, load, seed_everything
+from vae_book.data import load
+from vae_book.frechet import DigitClassifier
+from vae_core import as_pixels, seed_everything
 
 STEPS, BATCH, LR = 4000, 256, 3e-3
-TARGET = Path(__file__).resolve().parents[1] / "src" / "vae_core" / "ruler.safetensors"
+TARGET = Path(__file__).resolve().parents[1] / "src" / "vae_book" / "ruler.safetensors"
 
 
 def jitter(x: torch.Tensor) -> torch.Tensor:

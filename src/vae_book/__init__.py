@@ -1,2 +1,2 @@
 """What the chapters use besides ``vae_core``: data sets, the models of the first chapters, what is
-known exactly, claims, figures and checkers of exercises."""
+known exactly, the ruler for samples, claims, figures and checkers of exercises."""

@@ -14,7 +14,6 @@ from vae_core.evaluation import (
     estimate_log_likelihood,
     log_evidence_2d,
 )
-from vae_core.frechet import FrechetDistance, digit_classifier, digit_features, frechet_distance
 from vae_core.history import History
 from vae_core.images import as_pixels, binarise
 from vae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
@@ -29,7 +28,6 @@ from vae_core.weights import WeightsError, load_weights, save_weights
 __all__ = [
     "BernoulliLikelihood",
     "ElboTerms",
-    "FrechetDistance",
     "GaussianLikelihood",
     "History",
     "TrainingDiverged",
@@ -38,14 +36,11 @@ __all__ = [
     "active_units",
     "as_pixels",
     "binarise",
-    "digit_classifier",
-    "digit_features",
     "elbo_terms",
     "estimate_elbo",
     "estimate_information",
     "estimate_log_likelihood",
     "fit",
-    "frechet_distance",
     "kl",
     "kl_per_unit",
     "load_weights",

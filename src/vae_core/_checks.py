@@ -12,9 +12,8 @@ def describe(value: object) -> str:
     kind = type(value).__name__
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         dtype = str(value.dtype).removeprefix("torch.")
-        return (
-            f"a {dtype} {'array' if kind == 'ndarray' else 'tensor'} of shape {tuple(value.shape)}"
-        )
+        article, noun = "an" if dtype[0] in "io" else "a", "array" if kind == "ndarray" else "tensor"
+        return f"{article} {dtype} {noun} of shape {tuple(value.shape)}"
     if value is None or isinstance(value, bool | Real | str):
         return f"{value!r} ({kind})"
     return f"a {kind} of length {len(value)}" if hasattr(value, "__len__") else f"a {kind}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import time
 import warnings
 from pathlib import Path
@@ -141,6 +142,8 @@ class Checkpoint:
             raise FileExistsError(f"checkpoint: {self.path} exists; resume=True goes on from it")
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"checkpoint: the folder {self.path.parent} is not there")
+        if not os.access(self.path.parent, os.W_OK):
+            raise PermissionError(f"checkpoint: can't write to the folder {self.path.parent}")
         self.about = {name: _in_words(value) for name, value in about.items()}
 
     def is_due(self) -> bool:
@@ -157,7 +160,7 @@ class Checkpoint:
         try:
             write_whole(self.path, content.getvalue())
         except OSError as error:
-            warnings.warn(f"checkpoint: {error}", stacklevel=3)
+            warnings.warn(f"checkpoint: {error.strerror or error}", stacklevel=3)
         self.saved_at = time.monotonic()
 
     def read(self) -> dict:

@@ -197,8 +197,9 @@ def estimate_log_likelihood(
     In expectation it is a lower bound of log p(x), which rises with k; at k = 1 it is the ELBO
     with a sampled KL. A single estimate can lie above log p(x). Memory is bounded for any k.
 
-    The error is that of the samples at hand (the variance of a logarithm to first order). Where q
-    misses a part of the true posterior no error computed from q's samples can tell.
+    The error is that of the samples at hand, to first order in the spread of the weights: for a
+    poor q and a small k it comes out too small. Where q misses a part of the true posterior, no
+    error computed from q's samples can tell.
 
     Shapes and errors as in ``estimate_elbo``, except that no KL in closed form is needed.
 

@@ -64,6 +64,7 @@ def check_images(
     shape, for NaN or infinite values, and for values outside [0, 1]. They name the argument
     ``name``.
     """
+    given = images
     if isinstance(images, np.ndarray):
         # A type that PyTorch doesn't have stays what it is: the next check says so.
         with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError):
@@ -74,11 +75,11 @@ def check_images(
     ):
         raise TypeError(
             f"{name}: expected images as uint8 values 0 to 255 or float values in [0, 1], "
-            f"got {describe(images)}"
+            f"got {describe(given)}"
         )
     if images.ndim < 2 or n_pixels not in (None, math.prod(images.shape[1:])):
         of = "[N, …]" if n_pixels is None else f"[N, …] with {n_pixels} pixels an image"
-        raise ValueError(f"{name}: expected shape {of}, got {describe(images)}")
+        raise ValueError(f"{name}: expected shape {of}, got {describe(given)}")
     if images.dtype != torch.uint8 and images.numel():
         low, high = (value.item() for value in torch.aminmax(images))
         if not (math.isfinite(low) and math.isfinite(high)):  # aminmax passes NaN on

@@ -75,8 +75,8 @@ def traversal(code: Tensor, unit: int, values: Sequence[float] | Tensor) -> Tens
 
     Raises: ValueError for another shape, or a unit that isn't one of the d.
     """
-    if code.ndim != 1:
-        raise ValueError(f"code: expected shape [d], got {describe(code)}")
+    if code.ndim != 1 or not code.is_floating_point():
+        raise ValueError(f"code: expected floats of shape [d], got {describe(code)}")
     if not 0 <= unit < len(code):
         raise ValueError(f"unit: expected one of 0 to {len(code) - 1}, got {unit}")
     moved = code.repeat(len(values), 1)

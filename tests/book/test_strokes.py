@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vae_book import strokes
-from vae_core import digit_classifier
+from vae_book.frechet import digit_classifier
 
 
 @pytest.fixture(scope="module")

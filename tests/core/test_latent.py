@@ -56,8 +56,9 @@ def test_a_traversal_moves_one_unit_and_leaves_the_start_alone():
         traversal(code, 3, [0.0])
     with pytest.raises(ValueError, match="unit: expected one of 0 to 2, got -1"):
         traversal(code, -1, [0.0])
-    with pytest.raises(ValueError, match=r"code: expected shape \[d\]"):
-        traversal(code[None], 0, [0.0])
+    for wrong in (code[None], code.long()):  # whole numbers would lose what is put in
+        with pytest.raises(ValueError, match=r"code: expected floats of shape \[d\]"):
+            traversal(wrong, 0, [0.5])
 
 
 @pytest.mark.parametrize("path", [straight_path, spherical_path])

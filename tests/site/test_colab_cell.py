@@ -1,4 +1,4 @@
-"""The set-up cell as Colab runs it: vae_core comes in, and nothing that was there is touched.
+"""The set-up cell as Colab runs it: both packages come in, and nothing that was there is touched.
 
 In an environment of its own that has another torch than the book's already, with the repository's
 address redirected by git to a copy of this working tree.
@@ -83,7 +83,7 @@ def run_cell(folder: Path, python: Path, env: dict[str, str], before: str, after
     return run(python, "-m", "IPython", "--no-banner", script, cwd=folder, env=env)
 
 
-def test_the_set_up_cell_adds_vae_core_and_touches_nothing(colab, tmp_path):
+def test_the_set_up_cell_adds_both_packages_and_touches_nothing(colab, tmp_path):
     python, env = colab
     before = freeze(python, env)
     assert any(line.startswith("torch==") for line in before)
@@ -91,7 +91,7 @@ def test_the_set_up_cell_adds_vae_core_and_touches_nothing(colab, tmp_path):
     run_cell(tmp_path, python, env, before="", after="")  # a laptop
     assert freeze(python, env) == before
 
-    shown = "import torch, vae_core, vae_core.data\nprint('from', vae_core.__file__)"
+    shown = "import torch, vae_core, vae_book.data\nprint('from', vae_core.__file__)"
     out = run_cell(tmp_path, python, env, before="import google.colab", after=shown)
     assert re.search(rf"from {re.escape(str(python.parents[1]))}\S+site-packages/vae_core", out), (
         out
@@ -103,3 +103,15 @@ def test_the_set_up_cell_adds_vae_core_and_touches_nothing(colab, tmp_path):
 
     run_cell(tmp_path, python, env, before="import google.colab", after="")  # once more
     assert freeze(python, env) == after
+
+
+def test_the_installed_packages_run_the_readme_and_have_the_ruler(colab, tmp_path):
+    """A built wheel has all it needs: weights and stored results, nothing of the repository."""
+    python, env = colab
+    run_cell(tmp_path, python, env, before="import google.colab", after="")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    code += "\nfrom vae_book import frechet, stored\nfrechet.digit_classifier()\n"
+    code += "print(*sorted(path.name for path in stored.FOLDER.iterdir()))\n"
+    out = run(python, "-c", code, cwd=tmp_path, env=env | {"VAE_CORE_DATA": "strokes"})
+    assert "importance-weighted log p(x), k = 500" in out
+    assert out.splitlines()[-1] == "tutorial_experiment.json"

@@ -46,23 +46,24 @@ def test_docstring_labels_and_public_names(sitekit):
 
 
 def test_a_wrong_equation_or_link_fails_the_build(sitekit, tmp_path: Path):
-    """A book of one page with three mistakes: each is named, with its file, and the build fails."""
+    """A book of two pages, one with three mistakes: each is named, with its file, and no other."""
     shutil.copytree(ROOT / "sitekit", tmp_path / "sitekit", ignore=shutil.ignore_patterns("__py*"))
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "nothing.py").write_text('"""Nothing."""\n')
     shutil.copy(ROOT / "_config.yml", tmp_path)
-    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: index.md\n")
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: index.md\nchapters:\n  - file: wrong.md\n"
+    )
     good = "# Title\n\n$$a = b \\tag{1.1}$$\n\nSee [(1.1)](#eq-1-1).\n"
     bad = "\n$$\\nonsense{x}$$\n\nSee [(9.9)](#eq-9-9).\n\n"
     bad += "$$\\begin{align} a &= b \\\\ &= c \\tag{1.2}\\end{align}$$\n"
-    (tmp_path / "index.md").write_text(good + bad)
+    (tmp_path / "index.md").write_text(good)
+    (tmp_path / "wrong.md").write_text(good.replace("1.1", "2.1").replace("1-1", "2-1") + bad)
     result = build(tmp_path, tmp_path)
     said = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout + result.stderr)
     assert result.returncode != 0
-    assert re.search(r"index\.md:7: WARNING: KaTeX cannot set .*nonsense", said), said[-3000:]
-    assert re.search(r"index\.md:9: WARNING: .*eq-9-9", said), said[-3000:]
-    assert re.search(r"index\.md:11: WARNING: a row without", said), said[-3000:]
-    assert "#eq-1-1" not in said and "eq-1-2" not in said
-
-    (tmp_path / "index.md").write_text(good)
-    assert build(tmp_path, tmp_path).returncode == 0
+    assert re.search(r"wrong\.md:7: WARNING: KaTeX cannot set .*nonsense", said), said[-3000:]
+    assert re.search(r"wrong\.md:9: WARNING: .*eq-9-9", said), said[-3000:]
+    assert re.search(r"wrong\.md:11: WARNING: a row without", said), said[-3000:]
+    assert len(re.findall("WARNING|ERROR", said)) == 3, said[-3000:]
+    assert not re.search("eq-1-1|eq-2-1|eq-1-2", said)

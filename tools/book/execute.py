@@ -32,12 +32,14 @@ def execute(root: Path, chapter: str | None) -> int:
         nb = notebook(page.text, stored)
         started = time.monotonic()
         try:
-            ran = run(nb, page.md.parent)
+            ran = run(nb, page.md.parent, stored="write")
+            seconds = time.monotonic() - started
+            if any("@stored(" in cell.source for cell in code_cells(nb)):
+                run(nb, page.md.parent, "strokes", stored="write")  # what the tests will use
         except Refused as error:
             print(f"{page.name}: nothing stored, for {error}")
             failed += 1
             continue
-        seconds = time.monotonic() - started
         for cell, done in zip(code_cells(nb), code_cells(ran), strict=True):
             cell.outputs, cell.execution_count = done.outputs, done.execution_count
         nb.metadata["vae_book"] = stamp(nb)

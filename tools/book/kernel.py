@@ -18,7 +18,7 @@ DATA, SEED, THREADS = "mnist", 0, 2
 PROBE = "from vae_book.data import load; print(load(quiet=True).name)"
 
 
-def environment(data: str = DATA, seed: int = SEED) -> dict[str, str]:
+def environment(data: str = DATA, seed: int = SEED, stored: str = "") -> dict[str, str]:
     """What a notebook's kernel runs in: everything that could change its outputs is fixed."""
     env = os.environ | {
         "VAE_CORE_DATA": data,
@@ -26,6 +26,7 @@ def environment(data: str = DATA, seed: int = SEED) -> dict[str, str]:
         "VAE_CORE_PROGRESS": "0",
         "VAE_CORE_WIDGETS": "0",
         "VAE_CORE_SLOW": "0",
+        "VAE_CORE_STORED": stored,
         "OMP_NUM_THREADS": str(THREADS),
         "MKL_NUM_THREADS": str(THREADS),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait leave the processor to others
@@ -53,8 +54,14 @@ def refuse_without_mnist() -> None:
         )
 
 
-def run(nb: NotebookNode, folder: Path, data: str = DATA, seed: int = SEED) -> NotebookNode:
-    """A copy of the notebook, executed in its folder; no cell failed, and it had this data."""
+def run(
+    nb: NotebookNode, folder: Path, data: str = DATA, seed: int = SEED, *, stored: str = ""
+) -> NotebookNode:
+    """A copy of the notebook, executed in its folder; no cell failed, and it had this data.
+
+    ``stored`` is what to do about results that are stored with the book, as in
+    ``vae_book.stored``: use them (empty), "ignore" or "write" them.
+    """
     nb = deepcopy(nb)
     nb.cells.append(nbformat.v4.new_code_cell(PROBE))
     client = NotebookClient(
@@ -68,7 +75,7 @@ def run(nb: NotebookNode, folder: Path, data: str = DATA, seed: int = SEED) -> N
         resources={"metadata": {"path": str(folder)}},
     )
     try:
-        client.execute(env=environment(data, seed))
+        client.execute(env=environment(data, seed, stored))
     except CellExecutionError as error:
         number = [bool(errors(cell)) for cell in code_cells(nb)].index(True) + 1
         raise Refused(f"code cell {number} failed\n{error}") from None

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from vae_book.frechet import FrechetDistance, digit_classifier, digit_features, frechet_distance
 from vae_book.strokes import render
-from vae_core import FrechetDistance, digit_classifier, digit_features, frechet_distance
 
 NOISE = torch.Generator().manual_seed(0)
 

@@ -58,7 +58,7 @@ def digit_classifier() -> DigitClassifier:
     from safetensors.torch import load
 
     network = DigitClassifier()
-    weights = resources.files("vae_core").joinpath("ruler.safetensors").read_bytes()
+    weights = resources.files("vae_book").joinpath("ruler.safetensors").read_bytes()
     network.load_state_dict(load(weights))
     return network.eval().requires_grad_(False)
 

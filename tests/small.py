@@ -1,12 +1,23 @@
 """Models and images small enough that a test takes no time; used by all tests."""
 
 import numpy as np
+import pytest
 import torch
+from torch.distributions import Independent, MultivariateNormal, Normal
 
 from vae_book.linear import LinearVAE
 from vae_core import VAE, History, seed_everything
 
 N_PIXELS = 16
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """With networks this small, several threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def small_images(
@@ -88,3 +99,16 @@ def with_random_weights(model: torch.nn.Module, size: float = 0.5) -> torch.nn.M
             if not name.startswith("likelihood"):
                 weights.copy_(size * random_numbers(*weights.shape, seed=number))
     return model
+
+
+def diagonal(*batch: int, d: int = 3, seed: int = 0) -> Independent:
+    """A diagonal Gaussian with random means and standard deviations, float64."""
+    sigma = torch.exp(0.5 * random_numbers(*batch, d, seed=seed + 100))
+    return Independent(Normal(random_numbers(*batch, d, seed=seed), sigma), 1)
+
+
+def full(*batch: int, d: int = 3, seed: int = 0) -> MultivariateNormal:
+    """A Gaussian with a random mean and a random full covariance matrix, float64."""
+    root = random_numbers(*batch, d, d, seed=seed + 100)
+    covariance = root @ root.mT + 0.3 * torch.eye(d)
+    return MultivariateNormal(random_numbers(*batch, d, seed=seed), covariance)

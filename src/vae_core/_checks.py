@@ -12,7 +12,8 @@ def describe(value: object) -> str:
     kind = type(value).__name__
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         dtype = str(value.dtype).removeprefix("torch.")
-        article, noun = "an" if dtype[0] in "io" else "a", "array" if kind == "ndarray" else "tensor"
+        article = "an" if dtype[0] in "io" else "a"
+        noun = "array" if kind == "ndarray" else "tensor"
         return f"{article} {dtype} {noun} of shape {tuple(value.shape)}"
     if value is None or isinstance(value, bool | Real | str):
         return f"{value!r} ({kind})"

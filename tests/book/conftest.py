@@ -1,12 +1,3 @@
-"""One thread: with networks this small, several would only wait for each other."""
+"""Every test of this folder runs in one thread."""
 
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from small import one_thread  # noqa: F401

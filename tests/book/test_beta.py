@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from small import grey, random_numbers, with_random_weights
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from small import grey, random_numbers, with_random_weights
 from vae_book.beta import effective_beta
 from vae_core import VAE, GaussianLikelihood, elbo_terms
 

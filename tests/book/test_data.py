@@ -22,8 +22,8 @@ import numpy as np
 import pooch
 import pytest
 import torch
-from damaged import damaged_copies
 
+from damaged import damaged_copies
 from vae_book import data, strokes
 
 FILES = {

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import sympy as sp
 import torch
-from small import random_numbers
 from sympy import stats
 from sympy.stats import density
 from torch.distributions import Independent, MultivariateNormal, Normal
 from torch.nn import functional
 
+from small import random_numbers
 from vae_book.beta import effective_beta
 from vae_book.linear import LinearVAE, optimal_kl_per_unit
 from vae_book.models import SquaredErrorVAE

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from small import grey, random_numbers
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
+from small import grey, random_numbers
 from vae_book.linear import LinearVAE, optimal_kl_per_unit, pca, principal_angles
 from vae_core import elbo_terms, estimate_elbo, fit, mean_terms
 

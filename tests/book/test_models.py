@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from small import N_PIXELS, small_images
 from torch.distributions import Independent, Normal, kl_divergence
 
+from small import N_PIXELS, small_images
 from vae_book.beta import effective_beta
 from vae_book.models import (
     Autoencoder,

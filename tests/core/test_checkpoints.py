@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from damaged import Bomb, bomb, damaged_copies, full_disk
-from small import OneNumber, same_history, same_weights, small_images, small_vae
 from torch import nn
 
 import vae_core
+from damaged import Bomb, bomb, damaged_copies, full_disk
+from small import OneNumber, same_history, same_weights, small_images, small_vae
 from vae_core import (
     GaussianLikelihood,
     TrainingDiverged,

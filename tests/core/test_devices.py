@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from small import OneNumber, small_images
 
+from small import OneNumber, small_images
 from vae_core import fit, mean_terms, pick_device
 from vae_core.devices import exact_float32, pick_precision
 from vae_core.networks import evaluating

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from small import grey, random_numbers
 from torch.distributions import (
     Independent,
     Laplace,
@@ -15,6 +14,7 @@ from torch.distributions import (
 )
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from small import diagonal, full, grey, random_numbers
 from vae_core import (
     VAE,
     ElboTerms,
@@ -25,19 +25,6 @@ from vae_core import (
     reparameterise,
 )
 from vae_core.posteriors import diagonal_gaussian
-
-
-def diagonal(*batch: int, d: int = 3, seed: int = 0) -> Independent:
-    """A diagonal Gaussian with random means and standard deviations."""
-    sigma = torch.exp(0.5 * random_numbers(*batch, d, seed=seed + 100))
-    return Independent(Normal(random_numbers(*batch, d, seed=seed), sigma), 1)
-
-
-def full(*batch: int, d: int = 3, seed: int = 0) -> MultivariateNormal:
-    """A Gaussian with a random mean and a random full covariance matrix."""
-    root = random_numbers(*batch, d, d, seed=seed + 100)
-    covariance = root @ root.mT + 0.3 * torch.eye(d)
-    return MultivariateNormal(random_numbers(*batch, d, seed=seed), covariance)
 
 
 def dense(q: Independent) -> MultivariateNormal:

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from small import random_numbers, small_images
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 from torch.nn import functional as F
 
+from small import random_numbers, small_images
 from vae_book.linear import LinearVAE, pca
 from vae_core import (
     VAE,

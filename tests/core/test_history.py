@@ -5,8 +5,8 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-from small import small_images, small_vae
 
+from small import small_images, small_vae
 from vae_core import History, fit
 from vae_core.history import running_mean, without_the_first_steps
 

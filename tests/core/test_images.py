@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from small import small_images
 
+from small import small_images
 from vae_core import as_pixels, binarise
 from vae_core.images import check_images, draw_binary, is_binary
 

@@ -4,8 +4,9 @@ import subprocess
 import sys
 import textwrap
 
-import imports
 import pytest
+
+import imports
 
 
 def run(code: str) -> str:

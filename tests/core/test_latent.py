@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from small import random_numbers, small_vae
 from torch import nn
 from torch.distributions import Normal
 
+from small import random_numbers, small_vae
 from vae_core.latent import (
     decoder_jacobian,
     normal_quantiles,

@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from small import grey, random_numbers
 from torch.distributions import Bernoulli, Independent, Normal
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from small import grey, random_numbers
 from vae_core import BernoulliLikelihood, GaussianLikelihood
 from vae_core.likelihoods import BernoulliImages, GaussianImages
 

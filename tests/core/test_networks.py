@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from small import N_PIXELS, OneNumber, small_images
 from torch import nn
 
+from small import N_PIXELS, OneNumber, small_images
 from vae_core import fit, mean_terms, mlp, seed_everything
 from vae_core.networks import evaluating, training
 

@@ -4,25 +4,11 @@ import math
 
 import pytest
 import torch
-from small import random_numbers
 from torch.distributions import Independent, Laplace, MultivariateNormal, Normal
 
+from small import diagonal, full, random_numbers
 from vae_core import kl_per_unit, reparameterise
 from vae_core.posteriors import diagonal_gaussian
-
-
-def diagonal(*batch: int, d: int = 3, seed: int = 0) -> Independent:
-    """A diagonal Gaussian with random means and standard deviations."""
-    sigma = torch.exp(0.5 * random_numbers(*batch, d, seed=seed + 100))
-    return Independent(Normal(random_numbers(*batch, d, seed=seed), sigma), 1)
-
-
-def full(*batch: int, d: int = 3, seed: int = 0) -> MultivariateNormal:
-    """A Gaussian with a random mean and a random full covariance matrix."""
-    root = random_numbers(*batch, d, d, seed=seed + 100)
-    covariance = root @ root.mT + 0.3 * torch.eye(d)
-    return MultivariateNormal(random_numbers(*batch, d, seed=seed), covariance)
-
 
 STANDARD = Independent(Normal(torch.zeros(2).double(), torch.ones(2).double()), 1)
 

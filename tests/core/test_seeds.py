@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 import torch
-from small import OneNumber, same_history, same_weights, small_images, small_vae
 
+from small import OneNumber, same_history, same_weights, small_images, small_vae
 from vae_core import TrainingDiverged, fit, mean_terms, seed_everything
 from vae_core.seeds import new_seed, own_random_numbers
 

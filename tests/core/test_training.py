@@ -9,9 +9,9 @@ import threading
 import numpy as np
 import pytest
 import torch
-from small import N_PIXELS, OneNumber, same_history, same_weights, small_images, small_vae
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from small import N_PIXELS, OneNumber, same_history, same_weights, small_images, small_vae
 from vae_book.models import Autoencoder
 from vae_core import (
     GaussianLikelihood,

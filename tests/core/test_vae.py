@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from small import random_numbers, small_images, small_vae, with_random_weights
 from torch import nn
 from torch.distributions import (
     Bernoulli,
@@ -18,6 +17,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
+from small import random_numbers, small_images, small_vae, with_random_weights
 from vae_core import (
     VAE,
     BernoulliLikelihood,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from damaged import bomb, damaged_copies, full_disk
 from safetensors.torch import load_file, save_file
-from small import OneNumber, small_vae
 
+from damaged import bomb, damaged_copies, full_disk
+from small import OneNumber, small_vae
 from vae_core import GaussianLikelihood, WeightsError, load_weights, save_weights
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from served import ROOT, Visit, build, skip, up_to_date
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
+
 from served import NOTEBOOKS, PAGES, ROOT, SOURCES
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
 from served import CONFIG, NOTEBOOKS, PAGES, ROOT, Visit, skip
 
 FIRST = re.sub(r"\.ipynb$", ".html", NOTEBOOKS[0])

@@ -9,7 +9,7 @@ import torch
 
 from vae_core._checks import describe
 
-__all__ = ["exact_float32", "pick_device", "pick_precision"]
+__all__ = ["exact_float32", "pick_device", "pick_precision", "tiny_numbers_are_zero"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -61,3 +61,15 @@ def exact_float32() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
+def tiny_numbers_are_zero() -> Iterator[None]:
+    """A CPU takes numbers below 10⁻³⁸ for 0: it computes with them many times more slowly, and
+    Adam's averages decay into them wherever a unit is dead."""
+    before = bool(torch.tensor(1e-39) * 1 == 0)  # PyTorch can set this, not tell it
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)

@@ -20,7 +20,12 @@ from torch import Tensor
 from vae_core._checks import checked_seed, describe, positive_float, positive_int
 from vae_core.batches import Batches
 from vae_core.checkpoints import Checkpoint, Run
-from vae_core.devices import exact_float32, pick_device, pick_precision
+from vae_core.devices import (
+    exact_float32,
+    pick_device,
+    pick_precision,
+    tiny_numbers_are_zero,
+)
 from vae_core.history import History
 from vae_core.images import check_images, draw_binary, is_binary, to_rows
 from vae_core.likelihoods import BernoulliLikelihood
@@ -107,6 +112,7 @@ def fit(
             own_random_numbers(_noise_seed(seed), chosen),
             training(model),
             exact_float32(),
+            tiny_numbers_are_zero(),
             _ctrl_c_noted() as stop,
             _progress_bar(steps) as bar,
         ):

@@ -91,3 +91,29 @@ def test_tf32_of_cudnn_is_off_where_it_counts_and_put_back(monkeypatch, before):
     with pytest.raises(ArithmeticError), exact_float32():
         raise ArithmeticError
     assert torch.backends.cudnn.allow_tf32 is before
+
+
+def tiny_is_zero() -> bool:
+    return bool(torch.tensor(1e-39) * 1 == 0)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_tiny_numbers_are_zero_while_fit_trains_and_as_before_afterwards(before):
+    if not torch.set_flush_denormal(before):
+        pytest.skip("this processor can't do it")
+    try:
+        seen = []
+
+        def look(call, terms):
+            seen.append(tiny_is_zero())
+            if len(seen) == 3:
+                raise ArithmeticError
+            return terms
+
+        fit(OneNumber(look), small_images(), steps=2, batch_size=10, device="cpu")
+        assert seen == [True, True] and tiny_is_zero() is before
+        with pytest.raises(ArithmeticError):
+            fit(OneNumber(look), small_images(), steps=2, batch_size=10, device="cpu")
+        assert tiny_is_zero() is before
+    finally:
+        torch.set_flush_denormal(False)

@@ -318,7 +318,8 @@ def _fetched(name: str, packed: Path) -> Path:
                     )
                 )
             except (requests.RequestException, ValueError) as error:  # ValueError: the wrong bytes
-                reason = getattr(error.args[0], "reason", error)  # without what is wrapped around
+                inner = error.args[0] if error.args else error
+                reason = getattr(inner, "reason", error)  # without what is wrapped around
                 failures.append(f"{mirror}: {str(reason).rsplit('): ', 1)[-1]}")
     except OSError as error:
         raise DataError(

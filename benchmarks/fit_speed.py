@@ -69,7 +69,7 @@ def measure(images: torch.Tensor, device: torch.device, batch_size: int) -> str:
         times["loop"].append(seconds(textbook_loop, *loop_arguments))
     ratios = sorted(t / f for f, t in zip(times["fit"][1:], times["loop"][1:], strict=True))
     fit_ms, loop_ms = (1000 * statistics.median(t[1:]) / STEPS for t in times.values())
-    where = device.type if device.type != "cpu" else f"{torch.get_num_threads()} CPU threads"
+    where = device.type if device.type != "cpu" else f"{torch.get_num_threads()} CPU thread(s)"
     return (
         f"| {where} | {batch_size} | {loop_ms:.2f} | {fit_ms:.2f} | "
         f"**{statistics.median(ratios):.2f}** ({ratios[0]:.2f} to {ratios[-1]:.2f}) |"

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from vae_book.linear import LinearVAE
 from vae_core import VAE, History, seed_everything
 
 N_PIXELS = 16
@@ -33,14 +32,6 @@ def small_vae(latent_dim: int = 2, *, seed: int = 0, kind: type[VAE] = VAE, **ch
     """A VAE of 4 × 4 images with untrained weights."""
     seed_everything(seed)
     return kind(latent_dim, **{"hidden": (8,), "n_pixels": N_PIXELS} | changes)
-
-
-def small_linear_vae(
-    latent_dim: int = 2, *, seed: int = 0, n_pixels: int = 6, sigma_x: float = 0.5
-) -> LinearVAE:
-    """A linear VAE with untrained weights in float64: what it should give is known exactly."""
-    seed_everything(seed)
-    return LinearVAE(latent_dim, n_pixels, sigma_x=sigma_x).double()
 
 
 class OneNumber(torch.nn.Module):

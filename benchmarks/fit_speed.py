@@ -23,7 +23,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from vae_book.data import load
 from vae_core import VAE, fit, pick_device, seed_everything
 
-STEPS, ROUNDS = 200, 7
+STEPS, ROUNDS = 500, 7
 BATCHES, THREADS = (128, 256), (1, 2)
 
 

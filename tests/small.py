@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Independent, MultivariateNormal, Normal
+from torch.distributions import MultivariateNormal
 
-from vae_core import VAE, History, seed_everything
+from vae_core import VAE, DiagonalGaussian, History, seed_everything
 
 N_PIXELS = 16
 
@@ -92,14 +92,25 @@ def with_random_weights(model: torch.nn.Module, size: float = 0.5) -> torch.nn.M
     return model
 
 
-def diagonal(*batch: int, d: int = 3, seed: int = 0) -> Independent:
+def diagonal(*batch: int, d: int = 3, seed: int = 0) -> DiagonalGaussian:
     """A diagonal Gaussian with random means and standard deviations, float64."""
-    sigma = torch.exp(0.5 * random_numbers(*batch, d, seed=seed + 100))
-    return Independent(Normal(random_numbers(*batch, d, seed=seed), sigma), 1)
+    log_var = random_numbers(*batch, d, seed=seed + 100)
+    return DiagonalGaussian(random_numbers(*batch, d, seed=seed), log_var)
 
 
-def full(*batch: int, d: int = 3, seed: int = 0) -> MultivariateNormal:
+class FullGaussian(MultivariateNormal):
+    """A posterior N(μ, L Lᵀ), as one writes it for ``vae_core``."""
+
+    def from_noise(self, noise):
+        # As a sum, not a matrix product: autocast would compute that in bfloat16.
+        return self.loc + (self.scale_tril * noise.unsqueeze(-2)).sum(dim=-1)
+
+    def detached(self):
+        return FullGaussian(self.loc.detach(), scale_tril=self.scale_tril.detach())
+
+
+def full(*batch: int, d: int = 3, seed: int = 0) -> FullGaussian:
     """A Gaussian with a random mean and a random full covariance matrix, float64."""
     root = random_numbers(*batch, d, d, seed=seed + 100)
     covariance = root @ root.mT + 0.3 * torch.eye(d)
-    return MultivariateNormal(random_numbers(*batch, d, seed=seed), covariance)
+    return FullGaussian(random_numbers(*batch, d, seed=seed), covariance)

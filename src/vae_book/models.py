@@ -15,7 +15,7 @@ from vae_core.elbo import kl
 from vae_core.images import as_pixels
 from vae_core.likelihoods import GaussianLikelihood
 from vae_core.networks import mlp
-from vae_core.posteriors import diagonal_gaussian, reparameterise
+from vae_core.posteriors import diagonal_gaussian
 from vae_core.vae import VAE
 
 __all__ = [
@@ -148,7 +148,7 @@ class NoisyAutoencoder(Autoencoder):
         Shapes: ``x`` ``[B, n_pixels]``, pixel values that ``as_pixels`` has checked; ``[B]``.
         """
         cloud = diagonal_gaussian(self.encoder(x))
-        z = reparameterise(cloud, torch.randn_like(cloud.mean)[None])[0]
+        z = cloud.rsample()
         return {"squared error": squared_error(x, self.decoder(z))}
 
 
@@ -171,5 +171,5 @@ class SquaredErrorVAE(VAE):
         Shapes: ``x`` ``[B, n_pixels]``, pixel values that ``as_pixels`` has checked; each ``[B]``.
         """
         q = self.encode(x)
-        z = reparameterise(q, torch.randn_like(q.mean)[None])[0]
-        return {"squared error": squared_error(x, self.decode(z).mean), "KL": kl(q, self.prior)}
+        z = q.rsample()
+        return {"squared error": squared_error(x, self.decode(z).mean), "KL": kl(q, self.prior())}

@@ -4,8 +4,10 @@ Quantities are in nats and **unreduced** unless a name says otherwise; the one p
 a mean over images is the training loop, ``fit``.
 """
 
-from vae_core.checkpoints import TrainingDiverged
+from vae_core.batches import Batches
+from vae_core.checkpoints import Checkpoint, TrainingState
 from vae_core.devices import pick_device
+from vae_core.divergence import Guard, TrainingDiverged
 from vae_core.elbo import ElboTerms, elbo_terms, kl, kl_per_unit
 from vae_core.evaluation import (
     active_units,
@@ -18,7 +20,7 @@ from vae_core.history import History
 from vae_core.images import as_pixels, binarise
 from vae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from vae_core.networks import mlp
-from vae_core.posteriors import reparameterise
+from vae_core.posteriors import DiagonalGaussian
 from vae_core.schedules import one_cycle, warm_up
 from vae_core.seeds import seed_everything
 from vae_core.training import fit, mean_terms
@@ -26,11 +28,16 @@ from vae_core.vae import VAE
 from vae_core.weights import WeightsError, load_weights, save_weights
 
 __all__ = [
+    "Batches",
     "BernoulliLikelihood",
+    "Checkpoint",
+    "DiagonalGaussian",
     "ElboTerms",
     "GaussianLikelihood",
+    "Guard",
     "History",
     "TrainingDiverged",
+    "TrainingState",
     "VAE",
     "WeightsError",
     "active_units",
@@ -49,7 +56,6 @@ __all__ = [
     "mlp",
     "one_cycle",
     "pick_device",
-    "reparameterise",
     "save_weights",
     "seed_everything",
     "warm_up",

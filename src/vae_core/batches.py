@@ -13,36 +13,50 @@ class Batches:
 
     Every batch has exactly ``batch_size`` numbers: those left over at the end of an epoch wait
     for the next shuffle, so a mean over a batch is always over the same number of images. The
-    order depends on ``seed`` alone. Where it stands can be saved (``state``) and put back.
+    order depends on ``seed`` alone, and is the same on any device. Where it stands can be saved
+    (``state_dict``) and put back.
+
+    ``next(batches)`` gives a batch on ``device``, and never waits for it.
+
+    Raises: ValueError for a batch of more images than there are.
     """
 
-    def __init__(self, n_images: int, batch_size: int, seed: int):
+    def __init__(
+        self, n_images: int, batch_size: int, seed: int, device: str | torch.device = "cpu"
+    ):
         if batch_size > n_images:
             raise ValueError(
                 f"batch_size: expected at most the number of images, {n_images}, got {batch_size}"
             )
         self.n_images, self.batch_size = n_images, batch_size
+        self.device = torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
         self._start_epoch()
 
     def _start_epoch(self) -> None:
         self.start = self.generator.get_state()  # from which this order can be made again
-        self.order = torch.randperm(self.n_images, generator=self.generator)
-        self.position = 0
+        order = torch.randperm(self.n_images, generator=self.generator)
+        if self.device.type == "cuda":
+            order = order.pin_memory()  # a copy from other memory waits for the GPU
+        order = order.to(self.device, non_blocking=True)
+        self.batches = order.split(self.batch_size)[: self.n_images // self.batch_size]
+        self.done = 0  # of them
+
+    def __iter__(self) -> Batches:
+        return self
 
     def __next__(self) -> Tensor:
-        if self.position + self.batch_size > self.n_images:
+        if self.done == len(self.batches):
             self._start_epoch()
-        batch = self.order[self.position : self.position + self.batch_size]
-        self.position += self.batch_size
-        return batch
+        self.done += 1
+        return self.batches[self.done - 1]
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """Where the order stands."""
-        return {"start": self.start, "position": self.position}
+        return {"start": self.start, "done": self.done}
 
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
         """Go on from where ``state_dict`` was called."""
         self.generator.set_state(state["start"])
         self._start_epoch()
-        self.position = state["position"]
+        self.done = state["done"]

@@ -1,7 +1,7 @@
-"""A training run as it stands: what a checkpoint holds, and the file it is in.
+"""A training run as it stands, and the file from which it goes on.
 
-Checkpoints are PyTorch files, opened by its restricted reader, so a file from somewhere else
-can't run code.
+That is a PyTorch file, opened by its restricted reader, so a file from somewhere else can't run
+code.
 """
 
 from __future__ import annotations
@@ -11,126 +11,76 @@ import io
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from vae_core.batches import Batches
 from vae_core.history import History
-from vae_core.posteriors import at_least_float32
 from vae_core.seeds import random_states, set_random_states
-from vae_core.weights import WeightsError, fill, write_whole
+from vae_core.weights import WeightsError, check_fits, write_whole
 
-__all__ = ["Checkpoint", "Run", "TrainingDiverged"]
+__all__ = ["Checkpoint", "TrainingState"]
 
 SAVE_EVERY = 60.0  # seconds between two checkpoints
 
 
-class TrainingDiverged(RuntimeError):
-    """A term, a gradient or a weight became NaN or infinite; the message says which, and when."""
+class Part(Protocol):
+    """What changes while training goes on: a model, an optimiser, ``Batches``, ``History``."""
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> None: ...
 
 
-class Run:
-    """What changes while training goes on: weights, optimiser, batches, noise, history.
+class TrainingState:
+    """All that a step changes: the ``parts``, by name, and PyTorch's random numbers.
 
-    ``record[term]`` ``[steps]`` holds the means of a term, filled on the device and read at the
-    end.
+    One of the parts is called "history". ``device`` is the one whose random numbers count.
     """
 
-    def __init__(self, model: nn.Module, batches: Batches, steps: int, device: torch.device):
-        self.model, self.batches, self.steps, self.device = model, batches, steps, device
-        self.optimiser = torch.optim.Adam(model.parameters(), fused=device.type != "mps")
-        self.done, self.history = 0, History()
-        self.record: dict[str, Tensor] = {}
+    def __init__(self, parts: Mapping[str, Part], device: str | torch.device = "cpu"):
+        self.parts, self.device = dict(parts), torch.device(device)
+        self.history: History = self.parts["history"]
 
-    def note(self, means: dict[str, Tensor]) -> None:
-        """Record the terms of one more step."""
-        for term, mean in means.items():
-            mean = at_least_float32(mean.detach())
-            if term not in self.record:
-                self.record[term] = mean.new_empty(self.steps)
-            self.record[term][self.done] = mean
-        self.done += 1
-
-    def note_validation(self, means: dict[str, float]) -> None:
-        """Record the terms of the validation images after the step just done."""
-        self.history.val_steps.append(self.done)
-        for term, mean in means.items():
-            self.history.val.setdefault(term, []).append(mean)
-
-    def finish(self) -> History:
-        """The history as it is handed over."""
-        self.stop_if_not_finite(weights_too=True)  # also what came after the last look
-        self.history.interrupted = self.done < self.steps
-        self.history.train = {t: v[: self.done].cpu().numpy() for t, v in self.record.items()}
-        return self.history
-
-    def stop_if_not_finite(self, *, weights_too: bool = False) -> None:
-        """Raise ``TrainingDiverged``, naming the first step that isn't finite, and the term."""
-        if not self.record:
-            return  # stopped before the first step
-        named = dict(self.model.named_parameters())
-        gradients = {name: p.grad for name, p in named.items() if p.grad is not None}
-        weights = named if weights_too else {}
-        latest = [values[self.done - 1] for values in self.record.values()]
-        sums = [t.sum() for t in (*gradients.values(), *weights.values())]
-        if torch.isfinite(torch.stack([*latest, *sums])).all():
-            return
-        advice = "a smaller lr is the first thing to try"
-        values = torch.stack([values[: self.done] for values in self.record.values()], dim=1)
-        for step, term in (~torch.isfinite(values)).nonzero().tolist()[:1]:
-            raise TrainingDiverged(
-                f"the term {list(self.record)[term]!r} became {values[step, term].item()} "
-                f"at step {step + 1}; {advice}"
-            )
-        for what, tensors in (("gradient of", gradients), ("weights", weights)):
-            for name, tensor in tensors.items():
-                if not torch.isfinite(tensor).all():
-                    raise TrainingDiverged(
-                        f"the {what} {name!r} became NaN or infinite at step {self.done}, although "
-                        f"each term of the loss ({', '.join(self.record)}) is finite; {advice}"
-                    )
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The parameters of all models among the parts, by name."""
+        models = [part for part in self.parts.values() if isinstance(part, nn.Module)]
+        return {name: p for model in models for name, p in model.named_parameters()}
 
     def state_dict(self) -> dict:
-        """Everything that the rest of the run depends on, in tensors, numbers and strings."""
-        return {
-            "done": self.done,
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "batches": self.batches.state_dict(),
-            "random": random_states(self.device),
-            "train": {term: values[: self.done] for term, values in self.record.items()},
-            "val": self.history.val,
-            "val_steps": self.history.val_steps,
-        }
+        """Each part's own, and the states of the random numbers."""
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
+        return {"parts": parts, "random": random_states(self.device)}
 
-    def load_state_dict(self, state: dict, path: Path) -> None:
-        """Go on from where ``state_dict`` was called; ``path`` is for messages."""
-        if state["done"] > self.steps:
-            raise ValueError(f"steps: expected at least the {state['done']} done, got {self.steps}")
-        fill(self.model, state["model"], path)
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.batches.load_state_dict(state["batches"])
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from where ``state_dict`` was called."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state["parts"][name])
         set_random_states(self.device, state["random"])
-        self.done = state["done"]
-        self.history.val, self.history.val_steps = state["val"], state["val_steps"]
-        for term, values in state["train"].items():
-            self.record[term] = values.new_empty(self.steps, device=self.device)
-            self.record[term][: self.done] = values
 
 
 class Checkpoint:
-    """The file of a run, written once a minute and at the end; without a path nothing happens.
+    """The file of a training state; without a ``path`` there is none, and nothing happens.
 
     ``about`` is what must be the same for a run to be resumed: settings, and images, of which the
     file holds only a fingerprint.
 
-    Raises: ValueError or OSError, before any step, where nothing could be resumed or written.
+    Raises: OSError where ``resume`` says that there is a file and there is none, or the other
+    way round, or where it couldn't be written; ValueError for ``resume`` without a path.
     """
 
-    def __init__(self, path: str | Path | None, resume: bool, about: dict):
-        self.path = None if path is None else Path(path)
+    def __init__(
+        self,
+        path: str | Path | None,
+        state: TrainingState,
+        *,
+        resume: bool = False,
+        about: Mapping[str, object] | None = None,
+    ):
+        self.path, self.state = None if path is None else Path(path), state
         self.saved_at = time.monotonic()
         if self.path is None:
             if resume:
@@ -144,44 +94,59 @@ class Checkpoint:
             raise FileNotFoundError(f"checkpoint: the folder {self.path.parent} is not there")
         if not os.access(self.path.parent, os.W_OK):
             raise PermissionError(f"checkpoint: can't write to the folder {self.path.parent}")
-        self.about = {name: _in_words(value) for name, value in about.items()}
+        self.about = {name: _in_words(value) for name, value in (about or {}).items()}
 
     def is_due(self) -> bool:
         """True a minute after the last time."""
         return self.path is not None and time.monotonic() - self.saved_at > SAVE_EVERY
 
-    def write(self, run: Run) -> None:
-        """Save the run; a failure is a warning, for training is worth more than its checkpoint."""
+    def save(self) -> None:
+        """Write the file; a failure is a warning, for training is worth more than its checkpoint.
+
+        Whether the weights are finite is for the caller to know (``Guard.look``).
+        """
         if self.path is None:
             return
-        run.stop_if_not_finite(weights_too=True)  # the file before is worth more than NaN
         content = io.BytesIO()
-        torch.save({"about": self.about} | run.state_dict(), content)
+        torch.save({"about": self.about} | self.state.state_dict(), content)
         try:
             write_whole(self.path, content.getvalue())
         except OSError as error:
             warnings.warn(f"checkpoint: {error.strerror or error}", stacklevel=3)
         self.saved_at = time.monotonic()
 
-    def read(self) -> dict:
-        """The state that was saved, on the CPU.
+    def load(self, *, steps: int | None = None) -> None:
+        """Go on from the file. Everything is checked before anything changes.
 
-        Raises: ``WeightsError`` for a file that is damaged, or of another run.
+        Raises: ``WeightsError`` for a file that is damaged, or of another run; ValueError for one
+        of more than ``steps`` steps.
         """
         content = io.BytesIO(self.path.read_bytes())
         try:
             state = torch.load(content, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file fails in many ways
-            raise WeightsError(f"{self.path}: damaged, or no checkpoint of fit") from error
-        about = state.get("about") if isinstance(state, dict) else None
-        if not isinstance(about, dict):
-            raise WeightsError(f"{self.path}: expected a checkpoint of fit, got another file")
-        for name, here in self.about.items():
-            if about.get(name) != here:
+            raise WeightsError(f"{self.path}: damaged, or no checkpoint") from error
+        about, parts = (
+            state.get(name) if isinstance(state, dict) else None for name in ("about", "parts")
+        )
+        if not isinstance(about, dict) or not isinstance(parts, dict):
+            raise WeightsError(f"{self.path}: expected a checkpoint, got another file")
+        there, here = ", ".join(parts), ", ".join(self.state.parts)
+        if there != here:
+            raise WeightsError(f"{self.path}: a checkpoint of {there}, this run has {here}")
+        for name in self.about | about:
+            there, here = about.get(name), self.about.get(name)
+            if there != here:
                 raise WeightsError(
-                    f"{self.path}: made with {name} {about.get(name)}, this run has {name} {here}"
+                    f"{self.path}: made with {name} {there}, this run has {name} {here}"
                 )
-        return state
+        done = len(parts["history"]["train"])
+        if steps is not None and done > steps:
+            raise ValueError(f"steps: expected at least the {done} done, got {steps}")
+        for name, part in self.state.parts.items():
+            if isinstance(part, nn.Module):
+                check_fits(part, parts[name], self.path)
+        self.state.load_state_dict(state)
 
 
 def _in_words(value: object) -> str:

@@ -9,13 +9,15 @@ so that no term can be weighed against another by accident.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 from torch.distributions import kl_divergence as torch_kl
 
 from vae_core._checks import describe, positive_int
-from vae_core.posteriors import is_diagonal_gaussian, reparameterise
+from vae_core.images import as_condition
+from vae_core.posteriors import DiagonalGaussian, StandardGaussian, as_diagonal_gaussian
 
 __all__ = ["ElboTerms", "elbo_terms", "kl", "kl_per_unit"]
 
@@ -23,41 +25,55 @@ __all__ = ["ElboTerms", "elbo_terms", "kl", "kl_per_unit"]
 def kl_per_unit(q: Distribution, p: Distribution) -> Tensor:
     """KL(q ‖ p) of each latent unit, in nats, for diagonal Gaussians q and p, in closed form.
 
-    log(σ_p/σ_q) + (σ_q² + (μ_q − μ_p)²)/(2σ_p²) − ½, which is ½(μ² + σ² − 1 − log σ²) where p is
+    ½((σ_q² + (μ_q − μ_p)²)/σ_p² − 1 − log(σ_q²/σ_p²)), which is ½(μ² + σ² − 1 − log σ²) where p is
     the standard normal distribution.
 
-    Shapes: q and p ``Independent(Normal)`` of event shape ``[d]``; the result ``[B, d]``.
+    Shapes: q and p of event shape ``[d]``; the result ``[B, d]``.
 
     Raises: TypeError for other distributions; ValueError for two of different event shapes.
 
     Source: Kingma and Welling (2014), appendix B.
     """
-    for name, given in (("q", q), ("p", p)):
-        if not is_diagonal_gaussian(given):
+    gaussians = as_diagonal_gaussian(q), as_diagonal_gaussian(p)
+    for name, given, gaussian in zip("qp", (q, p), gaussians, strict=True):
+        if gaussian is None:
             raise TypeError(f"{name}: expected a diagonal Gaussian, got {given}")
     _check_same_event(q, p)
-    q, p = q.base_dist, p.base_dist
-    distance = (q.scale.square() + (q.loc - p.loc).square()) / (2 * p.scale.square())
-    return p.scale.log() - q.scale.log() + distance - 0.5
+    return _kl_per_unit(*gaussians)
+
+
+def _kl_per_unit(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
+    if isinstance(p, StandardGaussian):
+        return 0.5 * (q.loc.square() + q.scale.square() - 1 - q.log_var)
+    log_ratio = q.log_var - p.log_var
+    distance = ((q.loc - p.loc) / p.scale).square()
+    return 0.5 * (log_ratio.exp() + distance - 1 - log_ratio)
 
 
 def kl(q: Distribution, p: Distribution) -> Tensor:
     """KL(q ‖ p) in nats, in closed form.
 
+    It is the one PyTorch knows; ``torch.distributions.kl.register_kl`` teaches it others.
+
     Shapes: q of batch shape ``[B]``; the result ``[B]``.
 
-    Raises: NotImplementedError for a pair that has no closed form in PyTorch;
-    ``ElboTerms.sampled_kl`` is the estimate for that case. TypeError for a distribution of single
-    numbers, whose KL would come out one for each of them. ValueError for two distributions of
-    different event shapes.
+    Raises: NotImplementedError for a pair that has none; ``ElboTerms.kl`` then estimates it from
+    samples. TypeError for a distribution of single numbers, whose KL would come out one for each
+    of them. ValueError for two distributions of different event shapes.
     """
     if not q.event_shape:
         raise TypeError(f"q: expected a distribution of vectors (see Independent), got {q}")
     _check_same_event(q, p)
-    if is_diagonal_gaussian(q) and is_diagonal_gaussian(p):
-        return kl_per_unit(q, p).sum(dim=-1)
-    if isinstance(q, MultivariateNormal) and is_diagonal_gaussian(p):
-        p = MultivariateNormal(p.mean, scale_tril=p.base_dist.scale.diag_embed())
+    gaussians = as_diagonal_gaussian(q), as_diagonal_gaussian(p)
+    if None not in gaussians:
+        return _kl_per_unit(*gaussians).sum(dim=-1)
+    if isinstance(q, MultivariateNormal) or isinstance(p, MultivariateNormal):
+        q, p = (
+            given
+            if gaussian is None
+            else MultivariateNormal(gaussian.mean, scale_tril=gaussian.scale.diag_embed())
+            for given, gaussian in zip((q, p), gaussians, strict=True)
+        )
     try:
         return torch_kl(q, p)
     except NotImplementedError as error:
@@ -71,23 +87,30 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
 class ElboTerms:
     """What the ELBO of a batch is made of, unreduced, in nats.
 
-    Shapes: ``q`` the posterior q(z|x) of batch shape ``[B]`` and event shape ``[d]``, ``prior``
-    p(z); ``z`` ``[S, B, d]``, S samples of q for each image; ``log_likelihood`` ``[S, B]``,
-    log p(x|z) of each of them.
+    Shapes: ``q`` the posterior q(z|x) of batch shape ``[B]`` and event shape ``[d]`` (``q.mean``
+    and, for the default, ``q.log_var`` are the encoder's μ and log σ²); ``prior`` p(z), of batch
+    shape ``[]`` or ``[B]``; ``z`` ``[S, B, d]``, S samples of q for each image;
+    ``log_likelihood`` ``[S, B]``, log p(x|z) of each of them. ``detach_q`` as in ``elbo_terms``.
     """
 
     q: Distribution
     prior: Distribution
     z: Tensor
     log_likelihood: Tensor
+    detach_q: bool = False
+
+    @cached_property
+    def closed_kl(self) -> Tensor | None:
+        """KL(q(z|x) ‖ p(z)) in closed form, ``[B]``, or None where there is none (see ``kl``)."""
+        try:
+            return kl(self.q, self.prior)
+        except NotImplementedError:
+            return None
 
     @property
     def kl(self) -> Tensor:
-        """KL(q(z|x) ‖ p(z)) in closed form, ``[B]``.
-
-        Raises: NotImplementedError where there is none, as ``kl`` does.
-        """
-        return kl(self.q, self.prior)
+        """KL(q(z|x) ‖ p(z)), ``[B]``: in closed form, or the mean of ``sampled_kl`` over S."""
+        return self.sampled_kl.mean(dim=0) if self.closed_kl is None else self.closed_kl
 
     @property
     def kl_per_unit(self) -> Tensor:
@@ -97,10 +120,15 @@ class ElboTerms:
         """
         return kl_per_unit(self.q, self.prior)
 
-    @property
+    @cached_property
+    def log_q(self) -> Tensor:
+        """log q(z|x) of each sample, ``[S, B]``."""
+        return (self.q.detached() if self.detach_q else self.q).log_prob(self.z)
+
+    @cached_property
     def sampled_kl(self) -> Tensor:
         """log q(z|x) − log p(z) at each sample, ``[S, B]``; its mean over S estimates the KL."""
-        return self.q.log_prob(self.z) - self.prior.log_prob(self.z)
+        return self.log_q - self.prior.log_prob(self.z)
 
     @property
     def log_weights(self) -> Tensor:
@@ -115,26 +143,34 @@ class ElboTerms:
 
     @property
     def elbo(self) -> Tensor:
-        """Mean of log p(x|z) over the samples, less the closed-form KL, ``[B]``.
-
-        Raises: NotImplementedError where the KL has no closed form, as ``kl`` does.
-        """
+        """Mean of log p(x|z) over the samples, less the KL, ``[B]``."""
         return self.log_likelihood.mean(dim=0) - self.kl
 
 
 def elbo_terms(
-    model: nn.Module, x: Tensor, *, n_samples: int = 1, noise: Tensor | None = None
+    model: nn.Module,
+    x: Tensor,
+    condition: Tensor | None = None,
+    *,
+    n_samples: int = 1,
+    noise: Tensor | None = None,
+    detach_q: bool = False,
 ) -> ElboTerms:
     """The terms of the ELBO of each image, from samples of q(z|x): all that objectives, training
     and estimates are made of.
 
     The samples are drawn with PyTorch's random numbers, or made from ``noise`` where that is
-    given (and then S is the noise's).
+    given (and then S is the noise's). A ``condition`` goes to encoder, prior and decoder. With
+    ``detach_q``, ``log_q`` passes gradients on to z, not to the parameters of q: of its
+    derivative, that part is 0 on average and only adds noise.
 
-    Shapes: ``x`` images as ``model.encode`` takes them, B of them; ``noise`` ``[S, B, d]``.
+    Shapes: ``x`` images as ``model.encode`` takes them, B of them, ``condition`` ``[B, …]``;
+    ``noise`` ``[S, B, d]``.
 
-    Raises: TypeError or ValueError for images, a number of samples or noise that don't fit.
-    TypeError for a q(z|x) that isn't a Gaussian.
+    Raises: TypeError or ValueError for images, a condition, a number of samples or noise that
+    don't fit. TypeError for a q(z|x) that can't turn noise into samples (see ``posteriors``).
+
+    Source: Roeder, Wu and Duvenaud (2017), for ``detach_q``.
     """
     x = model.as_input(x)
     if noise is None:
@@ -147,9 +183,13 @@ def elbo_terms(
             f"noise: expected shape [S, {len(x)}, {model.latent_dim}] with S of at least 1, "
             f"got {describe(noise)}"
         )
-    q = model.encode(x)
-    z = reparameterise(q, noise.to(x))
-    return ElboTerms(q, model.prior, z, model.decode(z).log_prob(x))
+    given = () if condition is None else (as_condition(condition, len(x), x),)
+    q = model.encode(x, *given)
+    for needed in ("from_noise", "detached") if detach_q else ("from_noise",):
+        if not hasattr(q, needed):
+            raise TypeError(f"encode: expected a posterior with {needed} (see posteriors), got {q}")
+    z = q.from_noise(noise.to(x))
+    return ElboTerms(q, model.prior(*given), z, model.decode(z, *given).log_prob(x), detach_q)
 
 
 def _check_same_event(q: Distribution, p: Distribution) -> None:

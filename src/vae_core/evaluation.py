@@ -1,10 +1,12 @@
 """What a trained VAE is worth: numbers in nats, each with its conditions and its error.
 
 Noise comes from one stream of random numbers for each image, given by ``seed`` and the image's
-position in ``images``. So an estimate for an image doesn't depend on which others stand at the
-other positions, on how they are split into chunks, or on the device (beyond rounding); at another
-position the same image gets other noise. Its first k samples are the same for any larger number
-of samples.
+position in ``images`` (see ``seeds.noise_at``), and is drawn where the model is. So an estimate for
+an image doesn't depend on which others stand at the other positions, on how they are split into
+chunks, or on the device (beyond rounding); at another position the same image gets other noise.
+Its first k samples are the same for any larger number of samples.
+
+A ``condition``, one row for each image, makes each of them a statement about p(x|y).
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ import torch
 from torch import Tensor
 
 from vae_core._checks import checked_seed, positive_float, positive_int
+from vae_core.data import Data
 from vae_core.elbo import ElboTerms, elbo_terms
-from vae_core.images import check_images, is_binary
+from vae_core.images import is_binary
 from vae_core.networks import evaluating
+from vae_core.seeds import noise_at
 from vae_core.vae import VAE
 
 __all__ = [
@@ -36,7 +40,7 @@ __all__ = [
     "log_evidence_2d",
 ]
 
-Images = Tensor | np.ndarray
+Array = Tensor | np.ndarray
 BINARISATIONS = ("grey", "fixed", "redrawn")
 ROWS = 250  # codes decoded at a time on a CPU: their images stay in its cache
 ROWS_ELSEWHERE = 20_000  # on a GPU, where each piece costs the same few launches
@@ -128,17 +132,14 @@ class Information:
 
     ``ceiling`` is log N: N images can't carry more information than which of them it was, so
     ``mutual_information`` can't exceed it, whatever the model. Near the ceiling it says how many
-    images there were, and nothing about the model.
+    images there were, and nothing about the model. (With a condition, N is the number of images
+    that share it, and the ceiling the mean of its logarithm.)
     """
 
     mutual_information: Estimate
     marginal_kl: Estimate
     mean_kl: Estimate
-
-    @property
-    def ceiling(self) -> float:
-        """log N, in nats."""
-        return math.log(len(self.mean_kl.per_image))
+    ceiling: float
 
     def __repr__(self) -> str:
         return (
@@ -149,84 +150,92 @@ class Information:
 
 def estimate_elbo(
     model: VAE,
-    images: Images,
+    images: Array,
+    condition: Array | None = None,
     *,
     binarisation: str,
     n_samples: int = 10,
     seed: int = 0,
 ) -> ElboEstimate:
-    """The ELBO of each image: log p(x|z) at samples of q(z|x), less the closed-form KL.
+    """The ELBO of each image: log p(x|z) at samples of q(z|x), less the KL.
 
-    Shapes: ``images`` as ``check_images`` takes them, at least one. ``binarisation`` says what they
-    are ("grey", "fixed" or "redrawn"); black-and-white images that are called grey are a warning.
+    The KL is in closed form, or, where there is none, from the same samples; then it is called
+    "from samples" and has an error.
+
+    Shapes: ``images`` as ``check_images`` takes them, at least one, ``condition`` ``[N, …]``.
+    ``binarisation`` says what the images are ("grey", "fixed" or "redrawn"); black-and-white images
+    that are called grey are a warning.
 
     Raises: TypeError or ValueError for arguments that can't be right, among them grey images that
-    are called black and white; ValueError where an estimate is NaN or infinite;
-    NotImplementedError where the KL has no closed form, as in ``kl``.
+    are called black and white; ValueError where an estimate is NaN or infinite.
 
     Source: Kingma and Welling (2014), equation 3.
     """
     n_samples, seed = positive_int(n_samples, "n_samples"), checked_seed(seed)
-    images = _checked(model, images, binarisation)
-    means, variances, rates = [], [], []
+    data = _checked(model, images, condition, binarisation)
+    elbos, log_likelihoods, rates = [], [], []
     with evaluating(model):
-        for pieces in _terms(model, images, n_samples, seed):
-            total = squares = 0.0
+        for pieces in _terms(model, data, n_samples, seed):
+            samples = []
             for terms in pieces:
-                values = terms.log_likelihood.cpu().double()
-                total = total + values.sum(dim=0)
-                squares = squares + values.square().sum(dim=0)
-            means.append(total / n_samples)
-            variances.append(squares / n_samples - means[-1].square())
-            rates.append(terms.kl.cpu().double())
-    log_likelihood, rates = torch.cat(means), torch.cat(rates)
-    error = _error(torch.cat(variances) / (n_samples - 1)) if n_samples > 1 else math.inf
-    about = (error, _each(n_samples), binarisation)
+                samples.append(torch.stack([terms.log_likelihood, _kl_at_samples(terms)]).cpu())
+                closed = terms.closed_kl is not None
+            log_likelihood, rate = torch.cat(samples, dim=1).double()  # (n_samples, images) each
+            elbos.append(_over_samples(log_likelihood - rate))
+            log_likelihoods.append(_over_samples(log_likelihood))
+            rates.append(_over_samples(rate))
+
+    given, on = _names(data)
+    kl = f"KL(q(z|x{given}) ‖ p(z{on}))"
     return ElboEstimate(
-        Estimate("ELBO", log_likelihood - rates, *about),
-        Estimate("E_q[log p(x|z)]", log_likelihood, *about),
-        Estimate("KL(q(z|x) ‖ p(z))", rates, 0.0, "closed form", binarisation),
+        _estimate("ELBO", elbos, n_samples, binarisation),
+        _estimate(f"E_q[log p(x|z{given})]", log_likelihoods, n_samples, binarisation),
+        _estimate(kl, rates, n_samples, binarisation, closed=closed),
     )
 
 
 def estimate_log_likelihood(
-    model: VAE, images: Images, *, k: int, binarisation: str, seed: int = 0
+    model: VAE,
+    images: Array,
+    condition: Array | None = None,
+    *,
+    k: int,
+    binarisation: str,
+    seed: int = 0,
 ) -> Estimate:
     """Importance-weighted log-likelihood, log of the **mean** of k importance weights.
 
     In expectation it is a lower bound of log p(x), which rises with k; at k = 1 it is the ELBO
-    with a sampled KL. A single estimate can lie above log p(x). Memory is bounded for any k.
+    with a sampled KL. A single estimate can lie above log p(x). Images are decoded a few at a
+    time, so any k fits into memory.
 
     The error is that of the samples at hand, to first order in the spread of the weights: for a
     poor q and a small k it comes out too small. Where q misses a part of the true posterior, no
     error computed from q's samples can tell.
 
-    Shapes and errors as in ``estimate_elbo``, except that no KL in closed form is needed.
+    Shapes and errors as in ``estimate_elbo``.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8.
     """
     k, seed = positive_int(k, "k"), checked_seed(seed)
-    images = _checked(model, images, binarisation)
+    data = _checked(model, images, condition, binarisation)
     values, variances = [], []
     with evaluating(model):
-        for pieces in _terms(model, images, k, seed):
-            log_sum = log_squares = torch.tensor(-math.inf, dtype=torch.float64)
-            for terms in pieces:
-                log_w = terms.log_weights.cpu().double()
-                log_sum = torch.logaddexp(log_sum, log_w.logsumexp(dim=0))
-                log_squares = torch.logaddexp(log_squares, (2 * log_w).logsumexp(dim=0))
-            values.append(log_sum - math.log(k))
+        for pieces in _terms(model, data, k, seed):
+            log_w = torch.cat([terms.log_weights.cpu() for terms in pieces]).double()  # (k, images)
+            values.append(log_w.logsumexp(dim=0) - math.log(k))
             # Var(mean weight)/(mean weight)², by the k − 1 degrees of freedom that k weights have
-            shares = (log_squares - 2 * log_sum).exp() - 1 / k
+            shares = log_w.softmax(dim=0).square().sum(dim=0) - 1 / k
             variances.append(shares * k / max(k - 1, 1))
     error = _error(torch.cat(variances)) if k > 1 else math.inf
-    name = f"importance-weighted log p(x), k = {k:,}"
+    name = f"importance-weighted log p(x{_names(data)[1]}), k = {k:,}"
     return Estimate(name, torch.cat(values), error, _each(k), binarisation)
 
 
 def log_evidence_2d(
     model: VAE,
-    images: Images,
+    images: Array,
+    condition: Array | None = None,
     *,
     binarisation: str,
     points: int = 401,
@@ -237,34 +246,40 @@ def log_evidence_2d(
     The grid has ``points`` × ``points`` codes from −``extent`` to ``extent`` on both axes. The
     ``error`` is how far the values move, on average, when every second line of the grid is left
     out. For smooth integrands this shrinks very fast once the spacing is below the posterior's
-    width.
+    width. The grid is decoded once for each condition that occurs.
 
-    Shapes and errors as in ``estimate_elbo``, except that no KL in closed form is needed;
-    ValueError also for another latent dimension, an even number of points, and for an integrand
-    that the grid's edge cuts off.
+    Shapes and errors as in ``estimate_elbo``; ValueError also for another latent dimension, an
+    even number of points, and for an integrand that the grid's edge cuts off.
     """
     points, extent = positive_int(points, "points"), positive_float(extent, "extent")
     if model.latent_dim != 2:
         raise ValueError(f"model: expected 2 latent dimensions, got {model.latent_dim}")
     if points % 2 == 0 or points < 5:
         raise ValueError(f"points: expected an odd number of at least 5, got {points}")
-    images = _checked(model, images, binarisation)
+    data = _checked(model, images, condition, binarisation)
     axis = torch.linspace(-extent, extent, points, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)  # (points², 2)
     lines = torch.cartesian_prod(torch.arange(points), torch.arange(points))
     every = torch.ones(len(grid), dtype=torch.bool)
     coarse = (lines % 2 == 0).all(dim=1)
     edge = ((lines == 0) | (lines == points - 1)).any(dim=1)
-    sums = torch.full((3, len(images)), -math.inf, dtype=torch.float64)
+    sums = torch.full((3, len(data)), -math.inf, dtype=torch.float64)
+    groups = _groups(data)
     with evaluating(model):
-        x = model.as_input(images)
-        for chunk in torch.arange(len(grid)).split(_rows(model)):
-            z = grid[chunk].to(x)
-            log_joint = model.decode(z).log_prob_table(x).cpu()  # (G, N), every code and image
-            log_joint += model.prior.log_prob(z).cpu().double()[:, None]
-            for i, of in enumerate((every, coarse, edge)):
-                if of[chunk].any():
-                    sums[i] = torch.logaddexp(sums[i], log_joint[of[chunk]].logsumexp(dim=0))
+        for group in groups.unique():
+            members = (groups == group).nonzero().flatten()
+            x, *given = data[members.to(data.rows.device)]
+            given = [y[:1] for y in given]  # the same for all of them
+            here = sums[:, members]
+            for chunk in torch.arange(len(grid)).split(_rows(model)):
+                z = grid[chunk].to(x)
+                at_each = [y.expand(len(z), *y.shape[1:]) for y in given]
+                log_joint = model.decode(z, *at_each).log_prob_table(x).cpu()  # (codes, images)
+                log_joint += model.prior(*at_each).log_prob(z).cpu().double()[:, None]
+                for i, of in enumerate((every, coarse, edge)):
+                    if of[chunk].any():
+                        here[i] = torch.logaddexp(here[i], log_joint[of[chunk]].logsumexp(dim=0))
+            sums[:, members] = here
     outside = (sums[2] - sums[0]).exp().max().item()
     if outside > 1e-3:
         raise ValueError(
@@ -274,40 +289,60 @@ def log_evidence_2d(
     spacing = 2 * extent / (points - 1)
     fine, coarser = sums[0] + 2 * math.log(spacing), sums[1] + 2 * math.log(2 * spacing)
     error = (fine - coarser).abs().mean().item()
-    return Estimate("log p(x)", fine, error, f"grid of {points} × {points} codes", binarisation)
+    name, where = f"log p(x{_names(data)[1]})", f"grid of {points} × {points} codes"
+    return Estimate(name, fine, error, where, binarisation)
 
 
 def active_units(
-    model: VAE, images: Images, *, binarisation: str, threshold: float = 0.01
+    model: VAE,
+    images: Array,
+    condition: Array | None = None,
+    *,
+    binarisation: str,
+    threshold: float = 0.01,
 ) -> ActiveUnits:
     """Which latent units are in use: the variance over images of E_q[zᵢ] is above the threshold.
 
-    Shapes: ``images`` as in ``estimate_elbo``, at least two.
+    Shapes: ``images`` and ``condition`` as in ``estimate_elbo``, at least two images.
 
     Raises: TypeError or ValueError for arguments that can't be right, and for weights that aren't
-    finite.
+    finite; NotImplementedError for a posterior whose mean has no closed form.
 
     Source: Burda, Grosse and Salakhutdinov (2016), section 5.
     """
     threshold = positive_float(threshold, "threshold")
-    images = _checked(model, images, binarisation)
-    if len(images) < 2:
-        raise ValueError(f"images: expected at least 2 images, got {len(images)}")
+    data = _checked(model, images, condition, binarisation)
+    if len(data) < 2:
+        raise ValueError(f"images: expected at least 2 images, got {len(data)}")
     with evaluating(model):
-        means = torch.cat([model.encode(chunk).mean.cpu() for chunk in images.split(_rows(model))])
+        chunks = data.numbers.split(_rows(model))
+        posteriors = [model.encode(*data[chunk]) for chunk in chunks]
+        try:
+            means = torch.cat([q.mean.cpu() for q in posteriors])
+        except NotImplementedError as error:
+            name = type(posteriors[0]).__name__
+            raise NotImplementedError(f"posterior: expected one with a mean, got {name}") from error
     variances = means.double().var(dim=0, correction=0)
     if not torch.isfinite(variances).all():
         raise ValueError("the mean of q(z|x) is not finite; are the model's weights?")
-    return ActiveUnits(variances, threshold, len(images), binarisation)
+    return ActiveUnits(variances, threshold, len(data), binarisation)
 
 
 def estimate_information(
-    model: VAE, images: Images, *, binarisation: str, n_samples: int = 2, seed: int = 0
+    model: VAE,
+    images: Array,
+    condition: Array | None = None,
+    *,
+    binarisation: str,
+    n_samples: int = 2,
+    seed: int = 0,
 ) -> Information:
     """How much z says about x, and how far the codes of all images are from the prior.
 
-    q(z) is the mean of q(z|x) over the images given, a mixture of N Gaussians, computed exactly
+    q(z) is the mean of q(z|x) over the images given, a mixture of N distributions, computed exactly
     at each sample. I(x; z) = E[log q(z|x) − log q(z)] and KL(q(z) ‖ p(z)) = E[log q(z) − log p(z)].
+    With a condition, q(z|y) is the mean over the images of that condition, and all three are what
+    they are on average within one.
 
     The time grows with N²: 10,000 images take seconds.
 
@@ -316,59 +351,63 @@ def estimate_information(
     Source: Hoffman and Johnson (2016).
     """
     n_samples, seed = positive_int(n_samples, "n_samples"), checked_seed(seed)
-    images = _checked(model, images, binarisation)
-    n, prior = len(images), model.prior
-    rows = max(1, 2_000_000 // (n * model.latent_dim))
-    rates, mutual, marginal = [], [], []
+    data = _checked(model, images, condition, binarisation)
+    n, groups = len(data), _groups(data)
+    log_sizes = groups.bincount()[groups].float().log()  # of each image's group
+    size = max(1, 2_000_000 // (n * model.latent_dim))
+    mutual, marginal, rates = [], [], []
     with evaluating(model):
-        everyone = model.encode(images)
-        for first, pieces in enumerate(_terms(model, images, n_samples, seed, rows)):
-            own, log_q, log_p = [], [], []
+        everyone = model.encode(*data[data.numbers])
+        chunks = zip(
+            data.numbers.split(size), _terms(model, data, n_samples, seed, size), strict=True
+        )
+        for here, pieces in chunks:
+            strangers = groups[here, None] != groups  # (images here, n)
+            samples = []
             for terms in pieces:
-                here = first * rows + torch.arange(terms.z.shape[1])
-                for z in terms.z:  # (rows, d), one sample of each image
-                    pairs = everyone.log_prob(z[:, None])  # (rows, n)
-                    own.append(pairs[torch.arange(len(z)), here].cpu().double())
-                    log_q.append((pairs.logsumexp(dim=1) - math.log(n)).cpu().double())
-                    log_p.append(prior.log_prob(z).cpu().double())
-            own, log_q, log_p = (torch.stack(values) for values in (own, log_q, log_p))
-            mutual.append(own - log_q)
-            marginal.append(log_q - log_p)
-            rates.append(terms.kl.cpu().double())
-
-    def over_samples(name: str, values: Tensor) -> Estimate:
-        error = _error(values.var(dim=0) / n_samples) if n_samples > 1 else math.inf
-        return Estimate(name, values.mean(dim=0), error, _each(n_samples), binarisation)
-
+                for z, log_p in zip(terms.z, terms.prior.log_prob(terms.z), strict=True):
+                    pairs = everyone.log_prob(z[:, None])  # of this sample of each image here
+                    own = pairs.gather(1, here[:, None])[:, 0]
+                    log_q = pairs.masked_fill(strangers, -math.inf).logsumexp(dim=1)
+                    log_q = log_q - log_sizes[here]
+                    samples.append(torch.stack([own, log_q, log_p]).cpu())
+                closed = terms.closed_kl
+            own, log_q, log_p = torch.stack(samples, dim=1).double()  # (n_samples, images) each
+            rate = own - log_p if closed is None else closed.cpu().double()[None]
+            for chunk, of in ((mutual, own - log_q), (marginal, log_q - log_p), (rates, rate)):
+                chunk.append(_over_samples(of))
+    given, on = _names(data)
+    about = n_samples, binarisation
+    rate_name = f"mean KL(q(z|x{given}) ‖ p(z{on}))"
     return Information(
-        over_samples("I(x; z)", torch.cat(mutual, dim=1)),
-        over_samples("KL(q(z) ‖ p(z))", torch.cat(marginal, dim=1)),
-        Estimate("mean KL(q(z|x) ‖ p(z))", torch.cat(rates), 0.0, "closed form", binarisation),
+        _estimate(f"I(x; z{on})", mutual, *about),
+        _estimate(f"KL(q(z{on}) ‖ p(z{on}))", marginal, *about),
+        _estimate(rate_name, rates, *about, closed=closed is not None),
+        ceiling=log_sizes.mean().item(),
     )
 
 
-def _checked(model: VAE, images: Images, binarisation: str) -> Tensor:
+def _checked(model: VAE, images: Array, condition: Array | None, binarisation: str) -> Data:
     """Images there are, that fit the model, and are what ``binarisation`` calls them."""
     if binarisation not in BINARISATIONS:
         expected = ", ".join(BINARISATIONS)
         raise ValueError(f"binarisation: expected one of {expected}, got {binarisation!r}")
-    images = check_images(images, n_pixels=model.n_pixels, unit_interval=model.unit_interval)
-    if len(images) == 0:
-        raise ValueError("images: expected at least 1 image, got 0")
-    binary = is_binary(images)
+    data = Data(model, images, condition, "images")
+    binary = is_binary(data.rows)
     if binarisation != "grey" and not binary:
         raise ValueError(
             f"binarisation: expected 'grey' for images with grey pixels, got {binarisation!r}"
         )
     # All of one colour, a few grey images could be too; pixels of both colours and none between
     # are no accident.
-    if binarisation == "grey" and binary and images.min() < images.max():
+    if binarisation == "grey" and binary and data.rows.min() < data.rows.max():
         warnings.warn(
             "binarisation: the images are black and white, got 'grey'; the estimate is not one of "
             "grey images ('fixed' or 'redrawn' says which they are)",
             stacklevel=3,
         )
-    return images
+    data.to(next(model.parameters()).device)
+    return data
 
 
 def _rows(model: VAE) -> int:
@@ -377,29 +416,49 @@ def _rows(model: VAE) -> int:
 
 
 def _terms(
-    model: VAE, images: Tensor, n_samples: int, seed: int, rows: int | None = None
+    model: VAE, data: Data, n_samples: int, seed: int, size: int | None = None
 ) -> Iterator[Iterator[ElboTerms]]:
     """For each chunk of images the terms of the ELBO, in pieces that add up to ``n_samples``.
 
     Memory stays bounded: there are few images in a chunk where samples are many.
     """
-    size = rows or max(1, _rows(model) // n_samples)
-    for first in range(0, len(images), size):
-        x = model.as_input(images[first : first + size])
-        noise = _noise(model, seed, first, len(x), n_samples)
-        yield (elbo_terms(model, x, noise=piece.to(x)) for piece in noise)
+    size = size or max(1, _rows(model) // n_samples)
+    for positions in data.numbers.split(size):
+        yield _pieces(model, data, positions, n_samples, seed)
 
 
-def _noise(model: VAE, seed: int, first: int, n_images: int, n_samples: int) -> Iterator[Tensor]:
-    """Standard normal noise ``[S, n_images, d]``, in pieces that add up to ``n_samples``.
+def _pieces(
+    model: VAE, data: Data, positions: Tensor, n_samples: int, seed: int
+) -> Iterator[ElboTerms]:
+    batch, d = data[positions], model.latent_dim
+    for samples in torch.arange(n_samples).split(max(1, _rows(model) // len(positions))):
+        first, last = samples[0].item() * d, (samples[-1].item() + 1) * d
+        noise = noise_at(seed, positions, first, last)  # (images, samples · d)
+        noise = noise.unflatten(1, (-1, d)).transpose(0, 1)
+        yield elbo_terms(model, *batch, noise=noise)
 
-    NumPy's streams don't depend on the sizes of the pieces they are drawn in; PyTorch's do.
-    """
-    streams = [np.random.default_rng((seed, first + i)) for i in range(n_images)]
-    piece = max(1, _rows(model) // n_images)
-    for start in range(0, n_samples, piece):
-        size = (min(piece, n_samples - start), model.latent_dim)
-        yield torch.from_numpy(np.stack([s.standard_normal(size) for s in streams], axis=1))
+
+def _kl_at_samples(terms: ElboTerms) -> Tensor:
+    """KL(q(z|x) ‖ p(z)) ``[S, B]``: the closed form at every sample, or what each one says."""
+    return terms.sampled_kl if terms.closed_kl is None else terms.kl.expand(len(terms.z), -1)
+
+
+def _over_samples(values: Tensor) -> Tensor:
+    """Mean over the samples and its variance, ``[2, images]``, from ``[S, images]``."""
+    n = len(values)
+    variance = values.var(dim=0) / n if n > 1 else torch.full_like(values[0], math.inf)
+    return torch.stack([values.mean(dim=0), variance])
+
+
+def _estimate(
+    quantity: str, chunks: list[Tensor], n: int, binarisation: str, *, closed: bool | None = None
+) -> Estimate:
+    """From ``_over_samples`` of each chunk; ``closed`` says how a KL came about."""
+    mean, variance = torch.cat(chunks, dim=1)
+    if closed:
+        return Estimate(quantity, mean, 0.0, "closed form", binarisation)
+    quantity += " from samples" if closed is not None else ""
+    return Estimate(quantity, mean, _error(variance), _each(n), binarisation)
 
 
 def _error(variances: Tensor) -> float:
@@ -409,3 +468,15 @@ def _error(variances: Tensor) -> float:
 
 def _each(n: int) -> str:
     return f"{n:,} sample{'s' if n > 1 else ''} each"
+
+
+def _groups(data: Data) -> Tensor:
+    """The number of each image's condition, ``[N]``; all 0 without one."""
+    if data.condition is None:
+        return torch.zeros_like(data.numbers)
+    return data.condition.unique(dim=0, return_inverse=True)[1]
+
+
+def _names(data: Data) -> tuple[str, str]:
+    """How a condition is written behind a comma, and behind a bar."""
+    return ("", "") if data.condition is None else (", y", "|y")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from vae_core.posteriors import at_least_float32
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,23 +20,89 @@ __all__ = ["History"]
 TRAINING, VALIDATION = "#0072B2", "#D55E00"  # of Okabe and Ito's colours
 
 
-@dataclass(repr=False)
 class History:
-    """What ``fit`` saw: each term of the loss, as a mean over the images of a batch.
+    """What a training run saw: each term of the loss, as a mean over the images of a batch.
 
-    Shapes: ``train[term]`` ``[steps done]``, one value a step; ``val[term]`` the mean over all
-    validation images after each step named in ``val_steps``.
+    ``train[term]`` ``[steps]`` has one value a step, ``val[term]`` the mean over all validation
+    images after each step named in ``val_steps``. A loop of one's own calls ``note``.
     """
 
-    train: dict[str, np.ndarray] = field(default_factory=dict)
-    val: dict[str, list[float]] = field(default_factory=dict)
-    val_steps: list[int] = field(default_factory=list)
-    interrupted: bool = False
+    def __init__(
+        self,
+        train: Mapping[str, np.ndarray] | None = None,
+        val: Mapping[str, list[float]] | None = None,
+        val_steps: list[int] | None = None,
+        interrupted: bool = False,
+    ):
+        self.val, self.val_steps, self.interrupted = dict(val or {}), val_steps or [], interrupted
+        self._terms = list(train or ())
+        columns = [torch.as_tensor(values) for values in (train or {}).values()]
+        self._table = torch.stack(columns, dim=1) if columns else torch.empty(0, 0)
+        self._rows: list[Tensor] = []  # not in the table yet
 
     @property
     def steps(self) -> int:
         """Number of optimisation steps done."""
-        return len(next(iter(self.train.values()), ()))
+        return len(self._table) + len(self._rows)
+
+    def note(self, means: Mapping[str, Tensor]) -> None:
+        """Record the terms of one more step, without waiting for the device they are on.
+
+        Shapes: each mean a scalar.
+
+        Raises: ValueError where the terms aren't those of the steps before.
+        """
+        if self.steps == 0:
+            self._terms = list(means)
+        elif list(means) != self._terms:
+            raise ValueError(
+                f"terms: expected those of the steps before ({', '.join(self._terms)}), "
+                f"got {', '.join(means)}"
+            )
+        self._rows.append(torch.stack(list(means.values())).detach())
+        if len(self._rows) == 1000:
+            self._gather()
+
+    def _gather(self) -> Tensor:
+        """All steps in one table, ``[steps, terms]``."""
+        if self._rows:
+            new = at_least_float32(torch.stack(self._rows))
+            old = [self._table.to(new.device)] if len(self._table) else []
+            self._table, self._rows = torch.cat([*old, new]), []
+        return self._table
+
+    def note_validation(self, means: Mapping[str, float]) -> None:
+        """Record the terms of the validation images after the step just done."""
+        self.val_steps.append(self.steps)
+        for term, mean in means.items():
+            self.val.setdefault(term, []).append(mean)
+
+    @property
+    def train(self) -> dict[str, np.ndarray]:
+        """Each term at every step, ``[steps]``."""
+        table = self._gather().cpu().numpy()
+        return {term: table[:, i] for i, term in enumerate(self._terms)}
+
+    def first_not_finite(self) -> tuple[int, str, float] | None:
+        """The first step, counted from 1, with a term that is NaN or infinite; term and value."""
+        table = self._gather()
+        for step, term in (~table.isfinite()).nonzero().tolist()[:1]:
+            return step + 1, self._terms[term], table[step, term].item()
+        return None
+
+    def state_dict(self) -> dict:
+        """What was seen so far."""
+        return {
+            "terms": self._terms,
+            "train": self._gather(),
+            "val": self.val,
+            "val_steps": self.val_steps,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from where ``state_dict`` was called."""
+        self._terms, self.val, self.val_steps = state["terms"], state["val"], state["val_steps"]
+        self._table, self._rows = state["train"], []
 
     def recent(self, term: str, steps: int = 100) -> float:
         """Mean of a term over the last ``steps`` training steps (fewer if there were fewer)."""

@@ -1,8 +1,10 @@
-"""Images as rows of pixel values: the one place where bytes become numbers between 0 and 1."""
+"""What a model is given: images as rows of pixel values, and conditions such as labels.
+
+It is the one place where bytes become numbers between 0 and 1.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
 
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from vae_core._checks import describe
 
-__all__ = ["as_pixels", "binarise", "check_images", "is_binary"]
+__all__ = ["as_condition", "as_pixels", "as_tensor", "binarise", "check_images", "is_binary"]
 
 ROUNDING = 1e-6  # an average of float32 values in [0, 1] may come out that far beyond
 
@@ -64,12 +66,7 @@ def check_images(
     shape, for NaN or infinite values, and for values outside [0, 1]. They name the argument
     ``name``.
     """
-    given = images
-    if isinstance(images, np.ndarray):
-        # A type that PyTorch doesn't have stays what it is: the next check says so.
-        with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError):
-            warnings.filterwarnings("ignore", ".*not writable")  # nobody writes here
-            images = torch.from_numpy(np.ascontiguousarray(images))
+    given, images = images, as_tensor(images)
     if not isinstance(images, Tensor) or not (
         images.dtype == torch.uint8 or images.is_floating_point()
     ):
@@ -92,6 +89,39 @@ def check_images(
     return images
 
 
+def as_tensor(array: object) -> object:
+    """A NumPy array as a tensor; anything else as it is, for the next check to name."""
+    if not isinstance(array, np.ndarray):
+        return array
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*not writable")  # nobody writes here
+        try:
+            return torch.from_numpy(np.ascontiguousarray(array))
+        except (TypeError, ValueError):  # a type that PyTorch doesn't have
+            return array
+
+
+def as_condition(condition: object, n: int, to: Tensor) -> Tensor:
+    """What is known of each image, a label say, as networks take it: ``n`` rows.
+
+    Whole numbers become int64, as embeddings and one-hot codes need them; others get the type of
+    ``to``. Both go to its device.
+
+    Shapes: ``condition`` ``[n, …]``.
+
+    Raises: TypeError for what is no array of numbers; ValueError for another number of rows.
+    """
+    given, condition = condition, as_tensor(condition)
+    if not isinstance(condition, Tensor) or condition.dtype.is_complex:
+        raise TypeError(f"condition: expected an array of numbers, got {describe(given)}")
+    if condition.ndim == 0 or len(condition) != n:
+        raise ValueError(
+            f"condition: expected shape [{n}, …], a row for each image or code, "
+            f"got {describe(given)}"
+        )
+    return condition.to(to.device, to.dtype if condition.is_floating_point() else torch.int64)
+
+
 def binarise(images: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
     """Black-and-white images drawn from grey ones: each pixel is ink with its grey value as the
     probability.
@@ -105,16 +135,26 @@ def binarise(images: Tensor | np.ndarray, generator: torch.Generator | None = No
 
     Source: Salakhutdinov and Murray (2008).
     """
-    return draw_binary(check_images(images), generator)
+    images = check_images(images)
+    ink = draw_binary(images, generator)
+    return ink * 255 if images.dtype == torch.uint8 else ink
 
 
 def draw_binary(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """``binarise`` for images that were checked before a loop; it never waits for a GPU."""
-    if images.dtype == torch.uint8:
+    """``binarise`` for images that were checked before a loop, 0 or 1; it never waits for a GPU."""
+    if images.dtype != torch.uint8:
+        draws = torch.empty_like(images).uniform_(generator=generator)
+        return (draws < images).to(images.dtype)
+    if images.device.type != "cpu":
         draws = torch.empty_like(images).random_(0, 255, generator=generator)  # 0 to 254
-        return (draws < images).to(torch.uint8) * 255
-    draws = torch.rand(images.shape, dtype=images.dtype, device=images.device, generator=generator)
-    return (draws < images).to(images.dtype)
+        return (draws < images).to(torch.uint8)
+    # A CPU draws 64 bits at once, four times as fast as 8 times a byte. Ink where a draw of two
+    # bytes is below 257 x: that is x/255, to 2⁻¹⁶ of it, and exact for paper and for full ink.
+    n = images.numel()
+    bits = torch.empty(n // 4 + 1, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    high, low = bits.view(torch.uint8)[: 2 * n].view(2, *images.shape)
+    ink = (high < images) | ((high <= images) & (low.clamp(max=254) < images))
+    return ink.view(torch.uint8)
 
 
 def is_binary(images: Tensor) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from vae_core._checks import checked_seed
 
-__all__ = ["new_seed", "own_random_numbers", "seed_everything"]
+__all__ = ["new_seed", "noise_at", "own_random_numbers", "seed_everything"]
+
+WORD = 2**32 - 1  # a mask of 32 bits
 
 
 def seed_everything(seed: int | None = None) -> int:
@@ -54,6 +57,37 @@ def own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
         yield
     finally:
         set_random_states(device, before)
+
+
+def noise_at(seed: int, positions: Tensor, first: int, last: int) -> Tensor:
+    """Standard normal numbers, each a function of the seed, its position and its own number.
+
+    So a position's numbers don't depend on how many others are drawn with them, on other
+    positions, or on the device (beyond rounding).
+
+    Shapes: ``positions`` ``[N]``, int64; the result ``[N, last − first]``, the numbers from
+    ``first`` on of each position's stream, float32, on the device of ``positions``.
+
+    Source: Salmon et al. (2011), Philox 4×32 with 10 rounds; Box and Muller (1958).
+    """
+    fours = torch.arange(first // 4, (last + 3) // 4, device=positions.device)
+    position, four = torch.broadcast_tensors(positions[:, None], fours)
+    counter = (position & WORD, position >> 32, four & WORD, four >> 32)
+    bits = torch.stack(philox(counter, (seed & WORD, seed >> 32)), dim=-1)  # (N, fours, 4)
+    radius = (-2 * ((bits[..., :2] + 0.5) / 2**32).log()).sqrt()
+    angle = bits[..., 2:] * (2 * math.pi / 2**32)
+    normal = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1).flatten(start_dim=1)
+    return normal[:, first % 4 : first % 4 + last - first]
+
+
+def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Four words of 32 random bits for each counter of four words, as int64."""
+    a, b, c, d = counter
+    for i in range(10):
+        k, m = (key[0] + i * 0x9E3779B9) & WORD, (key[1] + i * 0xBB67AE85) & WORD
+        ac, cc = a * 0xD2511F53, c * 0xCD9E8D57  # the 64 bits of a product, its sign among them
+        a, b, c, d = (cc >> 32 & WORD) ^ b ^ k, cc & WORD, (ac >> 32 & WORD) ^ d ^ m, ac & WORD
+    return a, b, c, d
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from numbers import Real
 from pathlib import Path
 from typing import Protocol
@@ -19,43 +19,51 @@ from torch import Tensor
 
 from vae_core._checks import checked_seed, describe, positive_float, positive_int
 from vae_core.batches import Batches
-from vae_core.checkpoints import Checkpoint, Run
+from vae_core.checkpoints import Checkpoint, TrainingState
+from vae_core.data import Data
 from vae_core.devices import (
     exact_float32,
     pick_device,
     pick_precision,
     tiny_numbers_are_zero,
 )
+from vae_core.divergence import Guard
 from vae_core.history import History
-from vae_core.images import check_images, draw_binary, is_binary, to_rows
+from vae_core.images import is_binary
 from vae_core.likelihoods import BernoulliLikelihood
 from vae_core.networks import evaluating, training
 from vae_core.seeds import new_seed, own_random_numbers
 
 __all__ = ["Trainable", "fit", "mean_terms"]
 
-LOOK_EVERY, LOOK_EVERY_ON_CPU = 100, 1  # steps; on a GPU each look makes the CPU wait
+LOOK_EVERY = 100  # steps; each look for NaN waits for the device
 VALIDATIONS = 20  # looks at the validation images: no fewer if the steps allow, and 39 at most
 
+Array = Tensor | np.ndarray
 Schedule = Callable[[int], float]  # a number for each step, counted from 0
+Loss = Callable[..., Mapping[str, Tensor]]  # of model, x and, where there is one, condition
 
 
 class Trainable(Protocol):
-    """What ``fit`` needs of a model: an ``nn.Module`` with the loss of each image, by term."""
+    """What ``fit`` needs of a model: an ``nn.Module`` with the loss of each image, by term.
 
-    n_pixels: int
+    A model of images says how many pixels they have, ``n_pixels``. One without is a model of
+    whatever rows it is given: codes, say.
+    """
 
-    def loss_terms(self, x: Tensor) -> dict[str, Tensor]:
-        """Terms of the loss, each ``[B]``, for pixel values ``x`` ``[B, n_pixels]``."""
+    def loss_terms(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Terms of the loss, each ``[B]``, for a batch as ``fit`` describes it."""
         ...
 
 
 def fit(
     model: Trainable,
-    images: Tensor | np.ndarray,
+    images: Array,
+    condition: Array | None = None,
     *,
     steps: int,
-    val: Tensor | np.ndarray | None = None,
+    loss: Loss | None = None,
+    val: Array | tuple[Array, Array] | None = None,
     batch_size: int = 128,
     lr: float | Schedule = 1e-3,
     weights: Mapping[str, float | Schedule] | None = None,
@@ -68,11 +76,16 @@ def fit(
 ) -> History:
     """Train ``model`` for ``steps`` optimisation steps with Adam, and return what was seen.
 
-    The loss is the sum of the model's ``loss_terms``, each a mean over the batch times its number
-    in ``weights`` (1 where it has none). A weight, like ``lr``, is a number or a function of the
-    step, counted from 0. The history holds the terms **without** their weights, so it means the
-    same for any weight. With ``redraw`` each batch is drawn anew as black-and-white images from
-    their grey values.
+    The loss is a sum of terms, each a mean over the batch times its number in ``weights`` (1 where
+    it has none). The terms are those of ``loss(model, x)``, or ``loss(model, x, condition)`` where
+    there is a condition; None means the model's own ``loss_terms``. A weight, like ``lr``, is a
+    number or a function of the step, counted from 0. The history holds the terms **without** their
+    weights, so it means the same for any weight.
+
+    A model with ``n_pixels`` gets images as rows of pixel values; with ``redraw`` each batch is
+    drawn anew as black-and-white images from their grey values. Another model gets rows as they
+    are: whole numbers (the codes of a VQ model, say) as int64, never divided by 255, others in the
+    type of its weights.
 
     It all happens on ``device`` (None: ``pick_device()``), with matrix products in ``precision``
     ("float32" or "bfloat16"); the model comes back to where it was. Order (see ``Batches``), draws
@@ -82,34 +95,37 @@ def fit(
 
     The run is saved to the file ``checkpoint`` once a minute, and when it ends or is stopped. With
     ``resume`` it goes on from there; on a CPU with the same number of threads the result is the
-    uninterrupted run's, bit for bit. Functions can't be saved: pass the same schedules.
+    uninterrupted run's, bit for bit. Functions can't be saved: pass the same ones.
 
-    Shapes: ``images`` and ``val`` as ``check_images`` takes them; uint8 needs the least memory.
+    Shapes: ``images`` as ``check_images`` takes them (uint8 needs the least memory), or rows
+    ``[N, …]``; ``condition`` ``[N, …]``; ``val`` the same for validation, a pair with a condition.
 
     Raises: TypeError or ValueError for arguments that can't be right, before any step, and for a
-    model whose terms aren't one number an image (a mean over the batch, say);
-    NotImplementedError for a VAE whose KL has no closed form; ``TrainingDiverged`` when a term of
-    the loss or its gradient is NaN or infinite (on a CPU before it reaches the weights, elsewhere
-    within 100 steps), or a weight at the end; OSError or ``WeightsError``, as ``Checkpoint``.
+    loss whose terms aren't one number an image (a mean over the batch, say); ``TrainingDiverged``
+    within 100 steps after a term of the loss or its gradient was NaN or infinite, with the model's
+    weights as they were before it; OSError or ``WeightsError``, as ``Checkpoint``.
     """
     steps, batch_size = positive_int(steps, "steps"), positive_int(batch_size, "batch_size")
-    lr_at = _as_schedule(lr, "lr")
-    if weights is not None and not isinstance(weights, Mapping):
-        raise TypeError(f"weights: expected a mapping from terms to weights, got {weights!r}")
-    weight_at = {term: _as_schedule(w, f"weights[{term!r}]") for term, w in (weights or {}).items()}
-    images, val = _checked(model, images, val, redraw)
+    rates, weight_at = _table(lr, "lr", steps), _weight_tables(weights, steps)
+    data = Data(model, images, condition, "images", redraw)
+    val_data = None if val is None else _validation(model, val, data)
+    on, low_precision = pick_device(device), pick_precision(precision) is torch.bfloat16
     seed = None if seed is None else checked_seed(seed)
-    chosen, low_precision = pick_device(device), pick_precision(precision) is torch.bfloat16
     about = {"batch size": batch_size, "redraw": redraw, "precision": precision, "seed": seed}
-    file = Checkpoint(checkpoint, resume, about | {"images": images, "val": val})
+    about |= data.about | ({"val": None} if val_data is None else val_data.about)
     seed = new_seed() if seed is None else seed
+    loss = _own_loss if loss is None else loss
 
     home = next(model.parameters()).device
-    model.to(chosen)
+    model.to(on)
     try:
-        run = Run(model, Batches(len(images), batch_size, seed), steps, chosen)
+        optimiser = torch.optim.Adam(model.parameters(), fused=on.type != "mps")
+        batches, history = Batches(len(data), batch_size, seed, on), History()
+        parts = {"model": model, "optimiser": optimiser, "batches": batches, "history": history}
+        state = TrainingState(parts, on)
+        file = Checkpoint(checkpoint, state, resume=resume, about=about)
         with (
-            own_random_numbers(_noise_seed(seed), chosen),
+            own_random_numbers(_noise_seed(seed), on),
             training(model),
             exact_float32(),
             tiny_numbers_are_zero(),
@@ -117,40 +133,43 @@ def fit(
             _progress_bar(steps) as bar,
         ):
             if resume:
-                run.load_state_dict(file.read(), file.path)
-                bar.update(run.done)
-            images, dtype = images.to(chosen), next(model.parameters()).dtype
-            look_every = LOOK_EVERY_ON_CPU if chosen.type == "cpu" else LOOK_EVERY
+                file.load(steps=steps)
+            data.to(on)
+            rates = _for_adam(rates, on)
+            dtype = torch.promote_types(data.like.dtype, torch.float32)
+            weight_at = {term: table.to(on, dtype) for term, table in weight_at.items()}
+            cast = torch.autocast(on.type, torch.bfloat16) if low_precision else nullcontext()
             validate_every = max(1, steps // VALIDATIONS)
-            first = run.done
-            while run.done < steps and not stop.is_set():
-                step = run.done
-                batch = images[next(run.batches).to(chosen)]
-                x = to_rows(draw_binary(batch) if redraw else batch, dtype)
-                with torch.autocast(chosen.type, torch.bfloat16, enabled=low_precision):
-                    terms = model.loss_terms(x)
+            guard, first = Guard(state), history.steps
+            while history.steps < steps and (guard.repeating or not stop.is_set()):
+                step = history.steps
+                batch = data[next(batches)]
+                with cast:
+                    terms = loss(model, *batch)
                 if step == first:
-                    _check_terms(terms, len(x), weight_at)
+                    _check_terms(terms, batch_size, weight_at)
                 means = {term: values.mean() for term, values in terms.items()}  # the reduction
-                loss = sum(
-                    mean * weight_at[term](step) if term in weight_at else mean
+                weighted = [
+                    mean * weight_at[term][step] if term in weight_at else mean
                     for term, mean in means.items()
-                )
-                run.optimiser.zero_grad()
-                loss.backward()
-                run.note(means)
-                if run.done % look_every == 0:
-                    run.stop_if_not_finite()
-                for group in run.optimiser.param_groups:
-                    group["lr"] = lr_at(step)
-                run.optimiser.step()
-                bar.update()
-                if val is not None and (run.done % validate_every == 0 or run.done == steps):
-                    run.note_validation(mean_terms(model, val))
-                if file.is_due():
-                    file.write(run)
-            history = run.finish()
-            file.write(run)
+                ]
+                optimiser.zero_grad()
+                sum(weighted[1:], start=weighted[0]).backward()
+                history.note(means)
+                guard.check()
+                optimiser.param_groups[0]["lr"] = rates[step]
+                optimiser.step()
+                done, due = history.steps, file.is_due()
+                bar.update(done - bar.n)
+                if done % LOOK_EVERY == 0 or done == steps or due or stop.is_set():
+                    if guard.look():
+                        continue  # something was NaN: it went back
+                if val_data and (done % validate_every == 0 or done == steps):
+                    history.note_validation(_mean_terms(model, val_data, loss))
+                if due:
+                    file.save()
+            history.interrupted = history.steps < steps
+            file.save()
     finally:
         model.to(home)
     print(f"fit: {history!r}")
@@ -158,7 +177,12 @@ def fit(
 
 
 def mean_terms(
-    model: Trainable, images: Tensor | np.ndarray, *, batch_size: int = 1000
+    model: Trainable,
+    images: Array,
+    condition: Array | None = None,
+    *,
+    loss: Loss | None = None,
+    batch_size: int = 1000,
 ) -> dict[str, float]:
     """Every term of the loss as a mean over **all** images, the last short batch included.
 
@@ -166,61 +190,62 @@ def mean_terms(
     last batch too much weight. A model that draws random numbers gets the same ones at each call,
     and nobody else's random numbers change.
 
-    Shapes: ``images`` as ``check_images`` takes them, at least one.
+    Shapes: ``images`` and ``condition`` as in ``fit``, at least one image.
 
-    Raises: TypeError or ValueError for images that can't be right, and for a model whose terms
+    Raises: TypeError or ValueError for images that can't be right, and for a loss whose terms
     aren't one number an image.
     """
-    images = _checked_images(model, images, "images")
+    data = Data(model, images, condition, "images")
+    batch_size = positive_int(batch_size, "batch_size")
+    return _mean_terms(model, data, _own_loss if loss is None else loss, batch_size)
+
+
+def _mean_terms(model: Trainable, data: Data, loss: Loss, batch_size: int = 1000) -> dict:
     sums: dict[str, float] = {}
-    to = next(model.parameters())
-    with evaluating(model), own_random_numbers(0, to.device):
-        for chunk in images.split(positive_int(batch_size, "batch_size")):
-            terms = model.loss_terms(to_rows(chunk.to(to.device), to.dtype))
-            _check_terms(terms, len(chunk), {})
+    data.to(next(model.parameters()).device)
+    with evaluating(model), own_random_numbers(0, data.rows.device):
+        for numbers in data.numbers.split(batch_size):
+            terms = loss(model, *data[numbers])
+            _check_terms(terms, len(numbers), {})
             for term, values in terms.items():
                 sums[term] = sums.get(term, 0.0) + values.cpu().double().sum().item()
-    return {term: total / len(images) for term, total in sums.items()}
+    return {term: total / len(data) for term, total in sums.items()}
 
 
-def _checked(
-    model: Trainable, images: object, val: object, redraw: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Images that fit the model, and validation images that fit them: looked at once."""
-    images = _checked_images(model, images, "images")
-    if val is None:
-        return images, None
-    val = _checked_images(model, val, "val")
-    if redraw and not is_binary(val):
+def _own_loss(model: Trainable, *batch: Tensor) -> Mapping[str, Tensor]:
+    return model.loss_terms(*batch)
+
+
+def _validation(model: Trainable, given: object, data: Data) -> Data:
+    """Validation data that fit the training data: with a condition where these have one."""
+    if data.condition is None:
+        val = Data(model, given, None, "val")
+    elif isinstance(given, tuple) and len(given) == 2:
+        val = Data(model, *given, "val")
+    else:
+        raise TypeError(f"val: expected a pair, images and condition, got {describe(given)}")
+    if data.redraw and not is_binary(val.rows):
         raise ValueError(
             "val: expected black-and-white images with redraw, got grey ones "
             "(data.binarised('redrawn') draws them once)"
         )
     bernoulli = isinstance(getattr(model, "likelihood", None), BernoulliLikelihood)
-    if not redraw and bernoulli and is_binary(val) and not is_binary(images):
+    if not data.redraw and bernoulli and is_binary(val.rows) and not is_binary(data.rows):
         raise ValueError(
             "redraw: expected True for grey training images and black-and-white val, got False "
             "(to train on the grey values, pass grey val)"
         )
-    return images, val
+    return val
 
 
-def _checked_images(model: Trainable, images: object, name: str) -> Tensor:
-    unit_interval = getattr(model, "unit_interval", True)
-    images = check_images(images, n_pixels=model.n_pixels, name=name, unit_interval=unit_interval)
-    if len(images) == 0:
-        raise ValueError(f"{name}: expected at least 1 image, got 0")
-    return images
-
-
-def _check_terms(terms: object, n_images: int, weight_at: Mapping[str, Schedule]) -> None:
+def _check_terms(terms: object, n_images: int, weight_at: Mapping[str, Tensor]) -> None:
     """A mean over the batch in place of a number an image would be a wrong number, in silence."""
     if not isinstance(terms, Mapping) or not terms:
-        raise TypeError(f"loss_terms: expected terms by name, got {describe(terms)}")
+        raise TypeError(f"loss: expected terms by name, got {describe(terms)}")
     for term, values in terms.items():
         if not isinstance(values, Tensor) or values.shape != (n_images,):
             raise ValueError(
-                f"loss_terms: expected one number an image, shape [{n_images}], for {term!r}, "
+                f"loss: expected one number an image, shape [{n_images}], for {term!r}, "
                 f"got {describe(values)}; fit takes the mean over the batch"
             )
     if unknown := weight_at.keys() - terms.keys():
@@ -235,11 +260,19 @@ def _noise_seed(seed: int) -> int:
     return int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
 
 
-def _as_schedule(value: float | Schedule, name: str) -> Schedule:
-    """The value at each step, checked: a finite number of at least 0."""
+def _weight_tables(weights: object, steps: int) -> dict[str, Tensor]:
+    if weights is not None and not isinstance(weights, Mapping):
+        raise TypeError(f"weights: expected a mapping from terms to weights, got {weights!r}")
+    return {term: _table(w, f"weights[{term!r}]", steps) for term, w in (weights or {}).items()}
 
-    def at(step: int) -> float:
-        number = value(step) if callable(value) else value
+
+def _table(value: float | Schedule, name: str, steps: int) -> Tensor:
+    """The value at each step, ``[steps]``: finite numbers of at least 0, all looked at before the
+    first step, so that none has to ask."""
+    if not callable(value) and name == "lr":
+        positive_float(value, name)
+    numbers = [value(step) for step in range(steps)] if callable(value) else [value]
+    for step, number in enumerate(numbers):
         if isinstance(number, bool) or not isinstance(number, Real):
             raise TypeError(
                 f"{name}: expected a number or a function of the step, got {describe(number)}"
@@ -248,12 +281,12 @@ def _as_schedule(value: float | Schedule, name: str) -> Schedule:
             raise ValueError(
                 f"{name}: expected finite numbers of at least 0, got {number} at step {step}"
             )
-        return float(number)
+    return torch.tensor(numbers, dtype=torch.float64).expand(steps)
 
-    if not callable(value) and name == "lr":
-        positive_float(value, name)
-    at(0)
-    return at
+
+def _for_adam(rates: Tensor, device: torch.device) -> Tensor | list[float]:
+    """Learning rates where Adam reads them; a number is for the CPU to read."""
+    return rates.to(device, torch.float32) if device.type == "cuda" else rates.tolist()
 
 
 @contextmanager

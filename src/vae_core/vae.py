@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution
 
 from vae_core._checks import describe, positive_int
 from vae_core.elbo import elbo_terms
-from vae_core.images import as_pixels
+from vae_core.images import as_condition, as_pixels
 from vae_core.likelihoods import BernoulliLikelihood
 from vae_core.networks import mlp
-from vae_core.posteriors import at_least_float32, diagonal_gaussian
+from vae_core.posteriors import StandardGaussian, at_least_float32, diagonal_gaussian
 
-__all__ = ["VAE"]
+__all__ = ["VAE", "StandardNormal"]
+
+Images = Tensor | np.ndarray
+
+
+class StandardNormal(nn.Module):
+    """The prior N(0, I) over d latent units, whatever the condition."""
+
+    def __init__(self, latent_dim: int):
+        super().__init__()
+        self.register_buffer("zeros", torch.zeros(latent_dim), persistent=False)
+        self.p = StandardGaussian(self.zeros)
+
+    def forward(self, condition: Tensor | None = None) -> StandardGaussian:
+        """p(z), of event shape ``[d]``."""
+        if self.p.loc is not self.zeros:  # it was moved, or got another type
+            self.p = StandardGaussian(self.zeros)
+        return self.p
 
 
 class VAE(nn.Module):
-    """A variational autoencoder with fully connected networks and a diagonal Gaussian posterior.
+    """A variational autoencoder, put together from five parts that can each be passed in.
 
-    ``latent_dim`` is the number d of latent units, ``hidden`` the widths of the hidden layers
-    from the pixels inwards (the decoder mirrors them), ``likelihood`` a module that turns the
-    decoder's outputs into p(x|z): ``BernoulliLikelihood()``, which is also what None means, or
-    ``GaussianLikelihood(sigma_x)``.
+    ``encoder``: a network from pixels ``[B, D]`` to the parameters of the posterior.
+    ``posterior``: from these ``[B, …]`` to q(z|x), as ``posteriors`` describes it; None means
+    ``diagonal_gaussian``, of 2 d parameters.
+    ``prior``: a module that is called with nothing and returns p(z); None means N(0, I).
+    ``decoder``: a network from codes ``[N, d]`` to outputs ``[N, D]``.
+    ``likelihood``: a module from these to p(x|z); None means ``BernoulliLikelihood()``.
 
-    A subclass changes one part and keeps the rest: ``encoder`` and ``decoder`` for other networks
-    (from ``[B, D]`` to ``[B, 2d]``, from ``[N, d]`` to ``[N, D]``), ``encode`` for another Gaussian
-    posterior, ``prior`` for another prior. Where KL(q(z|x) ‖ p(z)) has no closed form (see ``kl``;
-    a mixture as the prior, say), ``fit``, ``estimate_elbo`` and ``estimate_information`` raise
-    NotImplementedError. Such a model trains with ``loss_terms`` of its own, made from
-    ``ElboTerms.sampled_kl``; ``estimate_log_likelihood`` and ``log_evidence_2d`` need no KL.
+    ``latent_dim`` is the number d of latent units, ``n_pixels`` the number D of values in an image,
+    3 · 32 · 32 for a small one in colour (``nn.Unflatten`` and ``nn.Flatten`` take a convolutional
+    network from rows to images and back). Networks that aren't passed in are fully connected with
+    ``hidden`` the widths of their hidden layers, from the pixels inwards.
+
+    A ``condition``, one row for each image (a label, say), is a second input of encoder, decoder
+    and prior, which are then called with it, ``encoder(x, y)``. Where KL(q(z|x) ‖ p(z)) has no
+    closed form (see ``kl``), training and estimates take it from samples, and say so.
 
     Raises: TypeError or ValueError when a size is not an integer of at least 1, or the likelihood
-    isn't a module.
+    or the prior isn't a module.
 
-    Source: Kingma and Welling (2014); Rezende, Mohamed and Wierstra (2014).
+    Source: Kingma and Welling (2014); Rezende, Mohamed and Wierstra (2014); Sohn, Lee and Yan
+    (2015), for conditions.
     """
 
     def __init__(
@@ -46,6 +68,11 @@ class VAE(nn.Module):
         hidden: Sequence[int] = (400,),
         n_pixels: int = 784,
         likelihood: nn.Module | None = None,
+        *,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        posterior: Callable[[Tensor], Distribution] | None = None,
+        prior: nn.Module | None = None,
     ):
         super().__init__()
         self.latent_dim = positive_int(latent_dim, "latent_dim")
@@ -53,44 +80,54 @@ class VAE(nn.Module):
         if not isinstance(hidden, Sequence):
             raise TypeError(f"hidden: expected a sequence of widths, got {describe(hidden)}")
         widths = [positive_int(width, "hidden") for width in hidden]
-        if likelihood is not None and not isinstance(likelihood, nn.Module):
-            raise TypeError(
-                "likelihood: expected a module such as BernoulliLikelihood() or "
-                f"GaussianLikelihood(sigma_x), got {describe(likelihood)}"
-            )
-        self.encoder = mlp(self.n_pixels, *widths, 2 * self.latent_dim)
-        self.decoder = mlp(self.latent_dim, *reversed(widths), self.n_pixels)
+        for name, part in (("likelihood", likelihood), ("prior", prior)):
+            if part is not None and not isinstance(part, nn.Module):
+                raise TypeError(
+                    f"{name}: expected a module such as BernoulliLikelihood() or "
+                    f"StandardNormal(latent_dim), got {describe(part)}"
+                )
+        if encoder is None:
+            encoder = mlp(self.n_pixels, *widths, 2 * self.latent_dim)
+        if decoder is None:
+            decoder = mlp(self.latent_dim, *reversed(widths), self.n_pixels)
+        self.encoder, self.decoder = encoder, decoder
+        self.posterior = diagonal_gaussian if posterior is None else posterior
+        self.prior = StandardNormal(self.latent_dim) if prior is None else prior
         self.likelihood = BernoulliLikelihood() if likelihood is None else likelihood
-
-    @property
-    def prior(self) -> Distribution:
-        """p(z), the standard normal distribution of d independent units."""
-        zeros = next(self.parameters()).new_zeros(self.latent_dim)
-        return Independent(Normal(zeros, torch.ones_like(zeros), validate_args=False), 1)
 
     @property
     def unit_interval(self) -> bool:
         """True if pixel values must lie in [0, 1]; Gaussian pixels without activation may not."""
         return not isinstance(getattr(self.likelihood, "activation", None), nn.Identity)
 
-    def encode(self, x: Tensor | np.ndarray) -> Distribution:
+    def encode(self, x: Images, condition: Images | None = None) -> Distribution:
         """q(z|x), a distribution of batch shape ``[B]`` and event shape ``[d]``.
 
-        Shapes: ``x`` B images as ``as_input`` takes them.
+        Shapes: ``x`` B images as ``as_input`` takes them, ``condition`` ``[B, …]``.
 
-        Raises: TypeError or ValueError where ``x`` isn't images; ValueError for an encoder that
-        doesn't put out 2 d numbers.
+        Raises: TypeError or ValueError where ``x`` isn't images, or the condition doesn't fit;
+        ValueError where encoder and posterior don't give each image a distribution of d units.
         """
-        outputs = self.encoder(self.as_input(x))
-        _check_width("encoder", outputs, 2 * self.latent_dim, "2 for each latent unit")
-        return diagonal_gaussian(outputs)
+        x = self.as_input(x)
+        outputs = _outputs("encoder", self.encoder, x, condition)
+        d = self.latent_dim
+        if self.posterior is diagonal_gaussian:
+            _check_width("encoder", outputs, 2 * d, "2 for each latent unit")
+        q = self.posterior(outputs)
+        if q.batch_shape != (len(x),) or q.event_shape != (d,):
+            raise ValueError(
+                f"posterior: expected batch shape ({len(x)},) and event shape ({d},), "
+                f"got {tuple(q.batch_shape)} and {tuple(q.event_shape)}"
+            )
+        return q
 
-    def decode(self, z: Tensor) -> Distribution:
+    def decode(self, z: Tensor, condition: Images | None = None) -> Distribution:
         """p(x|z), a distribution of batch shape ``[…]`` and event shape ``[D]``.
 
         Its ``mean`` is the image one usually shows, ``sample()`` an image with every pixel drawn.
 
-        Shapes: ``z`` ``[…, d]`` with at least one dimension before the last.
+        Shapes: ``z`` ``[…, B, d]`` with at least one dimension before the last, ``condition``
+        ``[B, …]``.
 
         Raises: TypeError or ValueError for another type or shape; ValueError for a decoder that
         doesn't put out D numbers.
@@ -99,12 +136,17 @@ class VAE(nn.Module):
             raise TypeError(f"z: expected a float tensor, got {describe(z)}")
         if z.ndim < 2 or z.shape[-1] != self.latent_dim:
             raise ValueError(f"z: expected shape [..., {self.latent_dim}], got {describe(z)}")
-        rows = z.to(next(self.parameters())).flatten(end_dim=-2)  # (S * B, d), for any network
-        outputs = self.decoder(rows)
+        z = z.to(next(self.parameters()))
+        if condition is not None:
+            condition = as_condition(condition, z.shape[-2], z)
+            condition = condition.expand(*z.shape[:-2], *condition.shape)  # for every sample
+            condition = condition.flatten(end_dim=z.ndim - 2)
+        rows = z.flatten(end_dim=-2)  # (S * B, d), for any network
+        outputs = _outputs("decoder", self.decoder, rows, condition)
         _check_width("decoder", outputs, self.n_pixels, "1 for each pixel")
         return self.likelihood(at_least_float32(outputs).unflatten(0, z.shape[:-1]))
 
-    def as_input(self, x: Tensor | np.ndarray) -> Tensor:
+    def as_input(self, x: Images) -> Tensor:
         """Images as the encoder takes them, ``[B, D]`` on its device and in its type.
 
         What is that already is taken as it is: ``fit`` and the estimates have looked at the
@@ -120,17 +162,29 @@ class VAE(nn.Module):
             x, n_pixels=self.n_pixels, dtype=to.dtype, name="x", unit_interval=self.unit_interval
         ).to(to.device)
 
-    def loss_terms(self, x: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, x: Tensor, condition: Tensor | None = None) -> dict[str, Tensor]:
         """The two terms of −ELBO of each image, in nats: −log p(x|z) at one sample, and the KL.
 
-        ``fit`` weighs them and takes the mean over the batch.
+        ``fit`` weighs them and takes the mean over the batch. The second term is called "KL", or
+        "KL from samples" where it has no closed form.
 
-        Shapes: ``x`` ``[B, D]``, pixel values; each term ``[B]``.
-
-        Raises: NotImplementedError where the KL has no closed form, as ``kl`` does.
+        Shapes: ``x`` ``[B, D]``, pixel values, ``condition`` ``[B, …]``; each term ``[B]``.
         """
-        terms = elbo_terms(self, x)
-        return {"reconstruction": -terms.log_likelihood[0], "KL": terms.kl}
+        terms = elbo_terms(self, x, condition)
+        name = "KL" if terms.closed_kl is not None else "KL from samples"
+        return {"reconstruction": -terms.log_likelihood.squeeze(0), name: terms.kl}
+
+
+def _outputs(name: str, network: nn.Module, rows: Tensor, condition: Images | None) -> Tensor:
+    """What a network puts out for each row, and the row's condition if there is one."""
+    if condition is None:
+        return network(rows)
+    if isinstance(network, nn.Sequential):
+        raise TypeError(
+            f"condition: expected None, for the {name} is an nn.Sequential, which has one input; "
+            "pass a network that is called with two"
+        )
+    return network(rows, as_condition(condition, len(rows), rows))
 
 
 def _check_width(name: str, outputs: Tensor, width: int, meaning: str) -> None:

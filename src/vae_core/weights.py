@@ -58,13 +58,14 @@ def load_weights(
         tensors = load(Path(path).read_bytes())
     except SafetensorError as error:
         raise WeightsError(f"{path}: damaged, or no safetensors file: {error}") from error
-    fill(model, tensors, path)
+    check_fits(model, tensors, path)
+    model.load_state_dict(tensors)
     if chosen is not None:
         model.to(chosen)
 
 
-def fill(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Copy tensors into a model, all or none; they must have its names and shapes, no NaN."""
+def check_fits(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Tensors from a file must have the model's names and shapes, and no NaN."""
     own = model.state_dict()
     differences = [f"{name} is missing" for name in own if name not in tensors]
     differences += [f"{name} isn't the model's" for name in tensors if name not in own]
@@ -77,7 +78,6 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise WeightsError(f"{path}: {name} has NaN or infinite values")
-    model.load_state_dict(tensors)
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

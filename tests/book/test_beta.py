@@ -34,7 +34,7 @@ def test_a_loss_trains_the_model_of_its_effective_beta(
         errors = binary_cross_entropy_with_logits(outputs, x, reduction="none")
     else:
         errors = (torch.sigmoid(outputs) - x).square()
-    rates = kl_divergence(terms.q.base_dist, Normal(0, 1))
+    rates = kl_divergence(Normal(terms.q.mean, terms.q.stddev), Normal(0, 1))
 
     def reduced(values: torch.Tensor, within: str, over_batch: str) -> torch.Tensor:
         values = values.sum(dim=1) if within == "sum" else values.mean(dim=1)

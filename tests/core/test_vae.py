@@ -48,7 +48,7 @@ def test_shapes(images, likelihood):
     model = VAE(3, hidden=(9, 7), n_pixels=16, likelihood=likelihood)
     q = model.encode(images)
     assert q.batch_shape == (7,) and q.event_shape == (3,)
-    assert model.prior.batch_shape == () and model.prior.event_shape == (3,)
+    assert model.prior().batch_shape == () and model.prior().event_shape == (3,)
     for shape in ((5,), (2, 5), (4, 2, 5)):
         p = model.decode(torch.zeros(*shape, 3))
         assert p.batch_shape == shape and p.event_shape == (16,)
@@ -189,7 +189,7 @@ def test_everything_is_on_the_device_of_the_model(likelihood):
     x = torch.empty(3, 6, device="meta")
     terms = model.loss_terms(x)
     assert {term.device.type for term in terms.values()} == {"meta"}
-    assert model.prior.mean.device.type == "meta"
+    assert model.prior().mean.device.type == "meta"
 
 
 # ---------------------------------------------------------------------------- extreme encoders
@@ -615,7 +615,7 @@ def test_a_label_changes_what_the_model_says():
 def test_prior_is_standard_normal():
     z = random_numbers(5, 4)
     truth = Independent(Normal(torch.zeros(4).double(), 1.0), 1).log_prob(z)
-    torch.testing.assert_close(VAE(4).double().prior.log_prob(z), truth)
+    torch.testing.assert_close(VAE(4).double().prior().log_prob(z), truth)
 
 
 def test_hidden_must_be_a_sequence():

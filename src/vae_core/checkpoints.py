@@ -46,9 +46,14 @@ class TrainingState:
         self.history: History = self.parts["history"]
 
     def weights(self) -> dict[str, nn.Parameter]:
-        """The parameters of all models among the parts, by name."""
-        models = [part for part in self.parts.values() if isinstance(part, nn.Module)]
-        return {name: p for model in models for name, p in model.named_parameters()}
+        """The parameters of all models among the parts, by name (and model, if there are more)."""
+        models = {n: part for n, part in self.parts.items() if isinstance(part, nn.Module)}
+        prefix = "{}.{}" if len(models) > 1 else "{1}"
+        return {
+            prefix.format(model, name): weights
+            for model, part in models.items()
+            for name, weights in part.named_parameters()
+        }
 
     def state_dict(self) -> dict:
         """Each part's own, and the states of the random numbers."""

@@ -14,6 +14,7 @@ from functools import cached_property
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 from torch.distributions import kl_divergence as torch_kl
+from torch.distributions.kl import register_kl
 
 from vae_core._checks import describe, positive_int
 from vae_core.images import as_condition
@@ -187,9 +188,15 @@ def elbo_terms(
     q = model.encode(x, *given)
     for needed in ("from_noise", "detached") if detach_q else ("from_noise",):
         if not hasattr(q, needed):
-            raise TypeError(f"encode: expected a posterior with {needed} (see posteriors), got {q}")
+            raise TypeError(
+                f"encode: expected a posterior with {needed} (see posteriors), "
+                f"got {type(q).__name__}"
+            )
     z = q.from_noise(noise.to(x))
     return ElboTerms(q, model.prior(*given), z, model.decode(z, *given).log_prob(x), detach_q)
+
+
+register_kl(DiagonalGaussian, DiagonalGaussian)(kl)  # for torch.distributions.kl_divergence
 
 
 def _check_same_event(q: Distribution, p: Distribution) -> None:

@@ -353,7 +353,7 @@ def estimate_information(
     n_samples, seed = positive_int(n_samples, "n_samples"), checked_seed(seed)
     data = _checked(model, images, condition, binarisation)
     n, groups = len(data), _groups(data)
-    log_sizes = groups.bincount()[groups].float().log()  # of each image's group
+    log_sizes = groups.bincount()[groups].cpu().double().log()  # of each image's group
     size = max(1, 2_000_000 // (n * model.latent_dim))
     mutual, marginal, rates = [], [], []
     with evaluating(model):
@@ -369,10 +369,10 @@ def estimate_information(
                     pairs = everyone.log_prob(z[:, None])  # of this sample of each image here
                     own = pairs.gather(1, here[:, None])[:, 0]
                     log_q = pairs.masked_fill(strangers, -math.inf).logsumexp(dim=1)
-                    log_q = log_q - log_sizes[here]
                     samples.append(torch.stack([own, log_q, log_p]).cpu())
                 closed = terms.closed_kl
             own, log_q, log_p = torch.stack(samples, dim=1).double()  # (n_samples, images) each
+            log_q = log_q - log_sizes[here.cpu()]
             rate = own - log_p if closed is None else closed.cpu().double()[None]
             for chunk, of in ((mutual, own - log_q), (marginal, log_q - log_p), (rates, rate)):
                 chunk.append(_over_samples(of))

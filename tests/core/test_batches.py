@@ -20,6 +20,29 @@ def test_the_order_is_the_one_written_by_hand(n_images, batch_size):
         epoch = torch.randperm(n_images, generator=order).split(batch_size)
         expected += [batch.tolist() for batch in epoch if len(batch) == batch_size]
     assert taken(Batches(n_images, batch_size, seed=5), len(expected)) == expected
+    endless = itertools.islice(Batches(n_images, batch_size, seed=5), len(expected))
+    assert [batch.tolist() for batch in endless] == expected
+
+
+def test_a_batch_can_be_used_as_an_index():
+    batches = Batches(100, 32, seed=5)
+    assert iter(batches) is batches
+    batch = next(batches)
+    assert batch.dtype == torch.int64 and batch.shape == (32,) and batch.device.type == "cpu"
+    assert torch.equal(torch.arange(100)[batch], batch)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_order_is_the_same_on_any_device():
+    here, there = Batches(100, 32, seed=5), Batches(100, 32, seed=5, device="cuda")
+    before, noise = torch.cuda.get_rng_state(), torch.get_rng_state()
+    for _ in range(10):
+        batch = next(there)
+        assert batch.device.type == "cuda" and torch.equal(batch.cpu(), next(here))
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), noise)
+    here.load_state_dict(there.state_dict())  # and what one has saved the other can put back
+    assert taken(here, 5) == taken(there, 5)
 
 
 def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():

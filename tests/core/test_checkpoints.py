@@ -16,8 +16,12 @@ import vae_core
 from damaged import Bomb, bomb, damaged_copies, full_disk
 from small import OneNumber, same_history, same_weights, small_images, small_vae
 from vae_core import (
+    Batches,
+    Checkpoint,
     GaussianLikelihood,
+    History,
     TrainingDiverged,
+    TrainingState,
     WeightsError,
     checkpoints,
     fit,
@@ -110,6 +114,11 @@ def stopped(make, settings, path, step, **changes):
 
 def content(path: Path) -> dict:
     return torch.load(path, weights_only=True)
+
+
+def steps_in(path: Path) -> int:
+    """Number of steps that the run in the file has done."""
+    return len(content(path)["parts"]["history"]["train"])
 
 
 @pytest.mark.parametrize(
@@ -267,7 +276,7 @@ def test_a_new_process_goes_on_where_a_dead_one_was(path, after_each_step, monke
     with pytest.raises(Death):
         train(model, EVERYTHING, checkpoint=path)
     monkeypatch.undo()
-    assert len(os.listdir(path.parent)) == 2 and content(path)["done"] == 12
+    assert len(os.listdir(path.parent)) == 2 and steps_in(path) == 12
 
     here, source = Path(__file__).parent, Path(vae_core.__file__).resolve().parents[1]
     report = path.with_name("report")
@@ -294,16 +303,14 @@ def test_a_new_process_goes_on_where_a_dead_one_was(path, after_each_step, monke
 def test_it_is_saved_once_a_minute_and_at_the_end(path, monkeypatch):
     clock = iter(range(0, 10**6, 25))  # seconds: 25 between any two looks
     monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-    saved, write = [], checkpoints.Checkpoint.write
+    saved, save = [], Checkpoint.save
     monkeypatch.setattr(
-        checkpoints.Checkpoint,
-        "write",
-        lambda file, run: saved.append(run.done) or write(file, run),
+        Checkpoint, "save", lambda file: saved.append(file.state.history.steps) or save(file)
     )
     train(plain(), PLAIN, steps=10, checkpoint=path)
     # The third look is 75 s after the last save, and then the clock is read once more.
     assert saved == [3, 6, 9, 10]
-    assert content(path)["done"] == 10
+    assert steps_in(path) == 10
 
 
 # What can't be resumed
@@ -377,6 +384,24 @@ def test_a_run_that_is_not_the_same_cannot_be_resumed(path, change, words):
     refuses_to_resume(path, words, **(grey_val | change))
 
 
+def test_a_condition_belongs_to_the_run(path):
+    """Resumed with the same it goes on; with another, or with none, it is refused."""
+
+    def with_labels(labels) -> dict:
+        loss = lambda model, x, condition=None: model.loss_terms(x)  # noqa: E731
+        return {"condition": labels, "loss": loss}
+
+    labels = torch.arange(100)
+    whole, resumed = plain(), plain()
+    train(whole, PLAIN, **with_labels(labels))
+    stopped(plain, PLAIN, path, 7, **with_labels(labels))
+    words = "made with condition of images [0-9a-f]{16}, this run has condition of images "
+    refuses_to_resume(path, f"{words}[0-9a-f]{{16}}$", **with_labels(labels.flip(0)))
+    refuses_to_resume(path, f"{words}None$", **with_labels(None))
+    train(resumed, PLAIN, checkpoint=path, resume=True, **with_labels(labels))
+    assert same_weights(resumed, whole)
+
+
 def test_fewer_steps_than_were_done_are_an_error(path):
     stopped(plain, PLAIN, path, 7)
     refuses_to_resume(path, "steps: expected at least the 7 done, got 6", ValueError, steps=6)
@@ -389,10 +414,11 @@ def test_a_damaged_checkpoint_or_another_file_is_refused(path):
     save_weights(plain(), path)
     for each in (*copies.values(), path.read_bytes()):
         path.write_bytes(each)
-        refuses_to_resume(path, "damaged, or no checkpoint of fit$")
-    for other in (torch.zeros(3), plain().state_dict(), {"about": 3}):
+        refuses_to_resume(path, "damaged, or no checkpoint$")
+    others = [{"about": 3}, {"about": {}}, {"about": {}, "parts": 3}, {"parts": {}}]
+    for other in (torch.zeros(3), plain().state_dict(), *others):
         torch.save(other, path)
-        refuses_to_resume(path, "expected a checkpoint of fit, got another file$")
+        refuses_to_resume(path, "expected a checkpoint, got another file$")
 
 
 def test_a_checkpoint_is_no_file_of_weights(path):
@@ -410,16 +436,16 @@ def test_nothing_is_unpickled(path):
     torch.save({"about": Bomb(planted)}, path)
     torch.load(path, weights_only=False)
     planted.unlink()  # the trap works
-    refuses_to_resume(path, "damaged, or no checkpoint of fit")
+    refuses_to_resume(path, "damaged, or no checkpoint$")
     path.write_bytes(bomb(planted))
-    refuses_to_resume(path, "damaged, or no checkpoint of fit")
+    refuses_to_resume(path, "damaged, or no checkpoint$")
     assert not planted.exists()
 
 
 def test_weights_that_are_nan_are_not_resumed(path):
     stopped(plain, PLAIN, path, 3)
     state = content(path)
-    state["model"]["decoder.0.bias"][1] = torch.nan
+    state["parts"]["model"]["decoder.0.bias"][1] = torch.nan
     torch.save(state, path)
     refuses_to_resume(path, "decoder.0.bias has NaN or infinite values")
 
@@ -433,6 +459,88 @@ def test_a_checkpoint_holds_no_images(path):
     assert len(about["images"]) == len(about["val"]) == 16 and about["images"] != about["val"]
 
 
+# A loop of one's own
+
+
+def own_loop(steps: int, path: Path | None = None, *, resume=False, about=None, more=()) -> tuple:
+    """Another optimiser, noise, and a file at the end; ``more`` parts than there must be."""
+    seed_everything(5 if resume else 0)  # where it is resumed, the noise is that of the file
+    model, images = small_vae(), small_images().flatten(1) / 255
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
+    batches, history = Batches(100, 30, seed=int(resume)), History()
+    parts = {"model": model, "optimiser": optimiser, "batches": batches, "history": history}
+    state = TrainingState(parts | dict(more))
+    file = Checkpoint(path, state, resume=resume, about=about)
+    if resume:
+        for parameter in model.parameters():
+            parameter.data.fill_(0.1)
+        file.load(steps=steps)
+    while history.steps < steps:
+        means = {term: v.mean() for term, v in model.loss_terms(images[next(batches)]).items()}
+        optimiser.zero_grad()
+        sum(means.values()).backward()
+        history.note(means)
+        optimiser.step()
+        assert not file.is_due()  # in less than a minute
+    history.note_validation({"KL": float(steps)})
+    file.save()
+    return model, history
+
+
+@pytest.mark.parametrize("done", [1, 3, 10])
+def test_a_loop_of_ones_own_goes_on_from_its_file(path, done):
+    own_loop(done, path, about={"rate": 1e-2})
+    whole, expected = own_loop(20)
+    resumed, history = own_loop(20, path, resume=True, about={"rate": 1e-2})
+    assert same_weights(resumed, whole) and history.val_steps == [done, 20]
+    for term, values in expected.train.items():
+        assert np.array_equal(history.train[term], values)
+    assert steps_in(path) == 20
+
+
+def test_a_loop_of_ones_own_is_refused_the_file_of_another(path):
+    own_loop(3, path, about={"rate": 1e-2})
+    refused = {"resume": True, "about": {"rate": 1e-2}}
+    with pytest.raises(WeightsError, match="made with rate 0.01, this run has rate 0.1$"):
+        own_loop(20, path, **refused | {"about": {"rate": 0.1}})
+    with pytest.raises(WeightsError, match="made with rate 0.01, this run has rate None$"):
+        own_loop(20, path, **refused | {"about": None})
+    with pytest.raises(WeightsError, match="made with depth None, this run has depth 3$"):
+        own_loop(20, path, **refused | {"about": {"rate": 1e-2, "depth": 3}})
+    names = "model, optimiser, batches, history"
+    words = f"^{path}: a checkpoint of {names}, this run has {names}, average$"
+    with pytest.raises(WeightsError, match=words):
+        own_loop(20, path, **refused, more={"average": OneNumber()})
+    with pytest.raises(ValueError, match="steps: expected at least the 3 done, got 2$"):
+        own_loop(2, path, **refused)
+    assert steps_in(path) == 3
+
+
+def test_every_model_among_the_parts_is_checked_before_anything_changes(path):
+    first, second = OneNumber(), OneNumber()
+    parts = {"first": first, "second": second, "history": History()}
+    Checkpoint(path, TrainingState(parts)).save()
+    state = content(path)
+    state["parts"]["first"]["w"].fill_(3.0)
+    state["parts"]["second"]["w"].fill_(torch.nan)
+    torch.save(state, path)
+    with pytest.raises(WeightsError, match="w has NaN or infinite values$"):
+        Checkpoint(path, TrainingState(parts), resume=True).load()
+    assert first.w.item() == second.w.item() == 0
+    state["parts"]["second"]["w"].fill_(4.0)
+    torch.save(state, path)
+    Checkpoint(path, TrainingState(parts), resume=True).load()
+    assert (first.w.item(), second.w.item()) == (3, 4)
+
+
+def test_without_a_path_there_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
+    file = Checkpoint(None, TrainingState({"history": History()}))
+    file.save()
+    assert not file.is_due() and os.listdir(tmp_path) == []
+
+
 # A run that diverges
 
 
@@ -441,21 +549,21 @@ def overflow_in(step: int):
     return {"lr": lambda done: 1e39 if done == step - 1 else 1e-3}
 
 
-def test_a_checkpoint_is_never_of_a_run_that_diverged(path, monkeypatch, after_each_step):
-    """On a GPU NaN is looked for every 100 steps; a save in between must look too."""
-    monkeypatch.setattr(training, "LOOK_EVERY_ON_CPU", 100)
+def test_a_checkpoint_is_never_of_a_run_that_diverged(path, after_each_step):
+    """NaN is looked for every 100 steps; a save in between must look too."""
     model = OneNumber(
         lambda call, terms: {"error": terms["error"] * (torch.nan if call == 6 else 1)}
     )
-    with pytest.raises(TrainingDiverged, match="'error' became nan at step 6"):
+    with pytest.raises(TrainingDiverged, match="'error' became nan at step 6;"):
         train(model, PLAIN, checkpoint=path)
-    assert content(path)["done"] == 5 and torch.isfinite(content(path)["model"]["w"])
+    assert steps_in(path) == 5 and torch.isfinite(content(path)["parts"]["model"]["w"])
 
 
 def test_a_checkpoint_never_holds_weights_that_an_update_spoilt(path, after_each_step):
     """Terms and gradients of step 6 are finite; its update isn't, and the save comes after it."""
-    with pytest.raises(TrainingDiverged, match="weights .* NaN or infinite at step 6"):
+    with pytest.raises(TrainingDiverged, match="weights .* infinite in the update of step 6, "):
         train(plain(), overflow_in(6), checkpoint=path)
+    assert steps_in(path) == 5
     resumed, whole = plain(), plain()
     assert train(resumed, PLAIN, checkpoint=path, resume=True, steps=9).steps == 9
     train(whole, PLAIN, steps=9)
@@ -478,6 +586,18 @@ def test_a_resumed_run_that_dies_leaves_the_file_that_it_came_from(path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("step", [8, 10])
+def test_a_resumed_run_that_diverges_is_left_with_the_weights_before(path, step):
+    """It goes back to where it was resumed, not to the first step, and its noise with it."""
+    stopped(plain, PLAIN, path, 7)
+    model, healthy = plain(1), plain()
+    words = f"infinite in the update of step {step}, "
+    with pytest.raises(TrainingDiverged, match=words):
+        train(model, overflow_in(step), checkpoint=path, resume=True)
+    train(healthy, PLAIN, steps=step - 1)
+    assert same_weights(model, healthy)
+
+
 # A full disk, and Ctrl-C at a bad moment
 
 
@@ -494,7 +614,7 @@ def test_a_full_disk_is_a_warning_and_training_goes_on(path, monkeypatch, after_
         full.__exit__(None, None, None)
     assert len(heard) == (STEPS - 5) + 1  # after each step, and at the end
     assert same_history(with_warnings, history) and same_weights(model, whole)
-    assert os.listdir(path.parent) == [path.name] and content(path)["done"] == 5
+    assert os.listdir(path.parent) == [path.name] and steps_in(path) == 5
     resumed = plain()
     train(resumed, PLAIN, checkpoint=path, resume=True)
     assert same_weights(resumed, whole)
@@ -525,7 +645,7 @@ def test_ctrl_c_while_saving_leaves_a_whole_file(path, monkeypatch, after_each_s
 
     monkeypatch.setattr(os, "replace", press_and_replace)
     history = train(plain(), PLAIN, checkpoint=path)
-    assert history.interrupted and history.steps == 4 and content(path)["done"] == 4
+    assert history.interrupted and history.steps == 4 and steps_in(path) == 4
 
 
 def test_a_second_ctrl_c_leaves_the_checkpoint_before(path, after_each_step):
@@ -533,7 +653,7 @@ def test_a_second_ctrl_c_leaves_the_checkpoint_before(path, after_each_step):
     in_step(model, 6, press_twice)
     with pytest.raises(KeyboardInterrupt):
         train(model, PLAIN, checkpoint=path)
-    assert content(path)["done"] == 5
+    assert steps_in(path) == 5
     train(whole, PLAIN)
     train(resumed, PLAIN, checkpoint=path, resume=True)
     assert same_weights(resumed, whole)

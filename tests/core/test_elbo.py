@@ -17,6 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from small import diagonal, full, grey, random_numbers
 from vae_core import (
     VAE,
+    DiagonalGaussian,
     ElboTerms,
     GaussianLikelihood,
     elbo_terms,
@@ -40,8 +41,26 @@ LEARNED = diagonal(seed=7)
 @pytest.mark.parametrize("p", [STANDARD, LEARNED, diagonal(5, seed=8)])
 def test_kl_of_diagonal_gaussians_against_torch(p):
     q = diagonal(5)
-    assert kl(q, p).shape == (5,)
-    torch.testing.assert_close(kl(q, p), kl_divergence(q, p))
+    truth = kl_divergence(Normal(q.mean, q.stddev), Normal(p.mean, p.stddev)).sum(dim=-1)
+    assert truth.shape == (5,)
+    torch.testing.assert_close(kl(q, p), truth)
+    if p is not STANDARD:
+        torch.testing.assert_close(kl_divergence(q, p), truth)  # PyTorch's function knows it too
+
+
+def test_kl_to_the_standard_prior_is_the_general_formula():
+    """It has a formula of its own, for speed."""
+    prior, q = VAE(3).double().prior(), diagonal(5)
+    torch.testing.assert_close(kl(q, prior), kl(q, STANDARD))
+    general = DiagonalGaussian(torch.zeros(3).double(), torch.zeros(3).double())
+    torch.testing.assert_close(kl_per_unit(q, prior), kl_per_unit(q, general))
+
+
+@pytest.mark.parametrize("q", [diagonal(5), full(5)])
+def test_kl_to_a_full_covariance(q):
+    p = full(seed=3)
+    there = q if isinstance(q, MultivariateNormal) else dense(q)
+    torch.testing.assert_close(kl(q, p), kl_divergence(there, p))
 
 
 @pytest.mark.parametrize("p", [STANDARD, LEARNED])

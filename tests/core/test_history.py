@@ -1,12 +1,14 @@
-"""``History``: what it says of a run in a line, and what it draws."""
+"""``History``: what it notes of a run, what it says of it in a line, and what it draws."""
 
+import copy
 import sys
 
 import matplotlib
 import numpy as np
 import pytest
+import torch
 
-from small import small_images, small_vae
+from small import same_history, small_images, small_vae
 from vae_core import History, fit
 from vae_core.history import running_mean, without_the_first_steps
 
@@ -19,11 +21,110 @@ def falling(n: int, **changes) -> History:
 
 
 def test_recent_is_the_mean_of_the_last_steps():
-    history = History({"a": np.array([9.0, 5.0, 1.0, 3.0]), "b": np.arange(1000.0)})
+    history = History({"a": np.array([9.0, 5.0, 1.0, 3.0]), "b": np.arange(4.0)})
     assert history.recent("a", 1) == 3 and history.recent("a", 2) == 2
     assert history.recent("a", 4) == history.recent("a") == 4.5  # fewer if there were fewer
-    assert history.recent("b") == pytest.approx(949.5)  # of 100 steps
-    assert isinstance(history.recent("a"), float)
+    assert history.recent("b", 2) == 2.5 and isinstance(history.recent("a"), float)
+    assert History({"a": np.arange(1000.0)}).recent("a") == pytest.approx(949.5)  # of 100 steps
+
+
+# What is noted
+
+
+def noted(n: int, dtype=torch.float32) -> History:
+    """A history of n steps, as a loop notes them: a = 1, 2, 3, … and b = −a."""
+    history = History()
+    for step in range(1, n + 1):
+        value = torch.tensor(float(step), dtype=dtype, requires_grad=True)
+        history.note({"a": value * 1, "b": -value})
+    return history
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 999, 1000, 1001, 2500])
+def test_what_is_noted_is_what_is_read(n):
+    history, expected = noted(n), np.arange(1, n + 1, dtype=np.float32)
+    assert history.steps == n and list(history.train) == (["a", "b"] if n else [])
+    for term, values in history.train.items():
+        assert isinstance(values, np.ndarray) and values.dtype == np.float32
+        np.testing.assert_array_equal(values, expected if term == "a" else -expected)
+
+
+def test_what_was_read_before_stays_while_more_is_noted():
+    history = noted(3)
+    before = history.train
+    history.note({"a": torch.tensor(9.0), "b": torch.tensor(8.0)})
+    assert before["a"].tolist() == [1, 2, 3] and history.train["a"].tolist() == [1, 2, 3, 9]
+    assert history.train["b"].tolist() == [-1, -2, -3, 8] and history.steps == 4
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [(torch.bfloat16, np.float32), (torch.float32, np.float32), (torch.float64, np.float64)],
+)
+def test_numbers_are_kept_with_24_bits_or_more(dtype, kept):
+    """bfloat16 is a type that NumPy doesn't have."""
+    assert {values.dtype for values in noted(5, dtype).train.values()} == {np.dtype(kept)}
+
+
+def test_arrays_that_were_given_can_be_continued():
+    history = History({"a": np.array([1.0, 2.0]), "b": np.array([3.0, 4.0])})
+    history.note({"a": torch.tensor(5.0), "b": torch.tensor(6.0)})
+    assert {term: values.tolist() for term, values in history.train.items()} == {
+        "a": [1, 2, 5],
+        "b": [3, 4, 6],
+    }
+
+
+@pytest.mark.parametrize("terms", [["a"], ["a", "c"], ["a", "b", "c"], ["b", "a"]])
+def test_the_terms_of_a_step_are_those_of_the_steps_before(terms):
+    history = noted(2)
+    words = rf"^terms: expected those of the steps before \(a, b\), got {', '.join(terms)}$"
+    with pytest.raises(ValueError, match=words):
+        history.note({term: torch.tensor(1.0) for term in terms})
+    assert history.steps == 2 and history.train["b"].tolist() == [-1, -2]
+
+
+def test_validation_is_noted_after_the_step_just_done():
+    history = noted(2)
+    history.note_validation({"a": 0.5})
+    history.note({"a": torch.tensor(1.0), "b": torch.tensor(2.0)})
+    history.note_validation({"a": 0.25})
+    assert history.val == {"a": [0.5, 0.25]} and history.val_steps == [2, 3]
+
+
+@pytest.mark.parametrize("n", [0, 1, 1500])
+def test_the_state_of_a_history_makes_it_again(n):
+    history, again = noted(n), noted(7)
+    history.note_validation({"a": 1.5})
+    again.load_state_dict(copy.deepcopy(history.state_dict()))
+    assert same_history(again, history) and again.steps == n
+    for each in (history, again):
+        each.note({"a": torch.tensor(1.0), "b": torch.tensor(2.0)})
+        each.note_validation({"a": 2.5})
+    assert same_history(again, history) and again.steps == n + 1
+
+
+@pytest.mark.parametrize("step", [1, 2, 1000, 1001, 1200])
+@pytest.mark.parametrize(
+    ("values", "term", "value"),
+    [
+        ((torch.nan, 1.0), "a", torch.nan),
+        ((1.0, torch.inf), "b", torch.inf),
+        ((-torch.inf, torch.nan), "a", -torch.inf),
+    ],
+)
+def test_the_first_number_that_is_not_finite_is_found(step, values, term, value):
+    """The first step, and in it the first term."""
+    history = noted(step - 1)
+    assert history.first_not_finite() is None
+    for pair in (values, (torch.nan, torch.nan), (1.0, 1.0)):
+        history.note(dict(zip("ab", map(torch.tensor, pair), strict=True)))
+    at, name, found = history.first_not_finite()
+    assert (at, name) == (step, term) and isinstance(found, float)
+    assert found == value or np.isnan(found) and np.isnan(value)
+
+
+# What it says and draws
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,56 @@ def test_a_pixel_is_ink_with_its_grey_value_as_the_probability(as_floats):
     assert ink[0] == 0 and ink[-1] == 1  # never, and always
 
 
+def test_bytes_are_drawn_with_their_255th_part_as_the_probability():
+    """Each grey value by itself, and all at once: a 256th part would be seen there."""
+    n, p = 40_000, LEVELS.double() / 255
+    ink = draw_binary(LEVELS.repeat(n, 1), torch.Generator().manual_seed(0))
+    assert ink.dtype == torch.uint8 and ink.shape == (n, 256) and ink.max() == 1
+    error = (ink.double().mean(dim=0) - p) / (p * (1 - p) / n).sqrt()
+    assert ink[:, 0].max() == 0 and ink[:, -1].min() == 1  # never, and always
+    assert error[1:-1].abs().max() < 5
+    total = ink.double().mean() - p.mean()
+    assert total.abs() < 5 * ((p * (1 - p)).sum() / n).sqrt() / 256 < 0.001 < (p / 256).mean()
+
+
+def test_a_byte_is_ink_for_257_times_its_value_of_all_draws_of_two_bytes(monkeypatch):
+    """Every draw once: 257 x of 65,536 are x/255 of them, and for 255 it is all."""
+    draws = torch.arange(65_536)
+    both = torch.cat([draws // 256, draws % 256, torch.zeros(8)]).to(torch.uint8)
+
+    def every_draw(bits, *limits, generator):
+        assert limits == (-(2**63), None) and bits.dtype == torch.int64
+        return bits.copy_(both.view(torch.int64))
+
+    monkeypatch.setattr(torch.Tensor, "random_", every_draw)
+    for level in range(256):
+        ink = draw_binary(torch.full((65_536, 1), level, dtype=torch.uint8))
+        assert ink.sum(dtype=torch.int64) == (65_536 if level == 255 else 257 * level)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (1, 1), (1, 3), (3, 5), (2, 3, 4, 5)])
+def test_any_number_of_pixels_can_be_drawn(shape):
+    """The 64 bits of a draw are for four pixels, and here some are left over."""
+    ink = draw_binary(torch.full(shape, 255, dtype=torch.uint8))
+    assert ink.shape == shape and ink.all()
+    assert not draw_binary(torch.zeros(shape, dtype=torch.uint8)).any()
+    across = small_images(6, binary=False, shape=(4, 3)).transpose(1, 2)  # not as in memory
+    noise = [torch.Generator().manual_seed(3) for _ in range(2)]
+    assert torch.equal(draw_binary(across, noise[0]), draw_binary(across.contiguous(), noise[1]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_bytes_are_drawn_with_the_same_probability_on_the_gpu():
+    n, p = 40_000, LEVELS.double() / 255
+    noise = torch.Generator("cuda").manual_seed(0)
+    ink = draw_binary(LEVELS.repeat(n, 1).cuda(), noise).cpu()
+    error = (ink.double().mean(dim=0) - p) / (p * (1 - p) / n).sqrt()
+    assert ink.dtype == torch.uint8 and error[1:-1].abs().max() < 5
+    assert ink[:, 0].max() == 0 and ink[:, -1].min() == 1
+    total = ink.double().mean() - p.mean()
+    assert total.abs() < 5 * ((p * (1 - p)).sum() / n).sqrt() / 256
+
+
 def test_pixels_are_drawn_independently_of_each_other():
     images = torch.full((20_000, 4), 128, dtype=torch.uint8)
     drawn = binarise(images, torch.Generator().manual_seed(0)).double() / 255
@@ -181,7 +231,8 @@ def test_arrays_are_drawn_as_tensors_are_and_stay_as_they_were():
     before = grey.clone()
     drawn = [binarise(each, torch.Generator().manual_seed(3)) for each in (grey, grey.numpy())]
     assert torch.equal(*drawn) and torch.equal(grey, before)
-    assert torch.equal(drawn[0], draw_binary(grey, torch.Generator().manual_seed(3)))
+    ink = draw_binary(grey, torch.Generator().manual_seed(3))
+    assert torch.equal(drawn[0], 255 * ink) and drawn[0].dtype == ink.dtype == torch.uint8
 
 
 def test_without_a_generator_the_draw_is_that_of_the_global_numbers():

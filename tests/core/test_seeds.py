@@ -9,7 +9,7 @@ import torch
 
 from small import OneNumber, same_history, same_weights, small_images, small_vae
 from vae_core import TrainingDiverged, fit, mean_terms, seed_everything
-from vae_core.seeds import new_seed, own_random_numbers
+from vae_core.seeds import new_seed, noise_at, own_random_numbers, philox
 
 
 def next_numbers() -> list[float]:
@@ -217,3 +217,71 @@ def test_nobody_elses_random_numbers_change(use):
     seed_everything(11)
     use(model, grey, binary)
     assert next_numbers() == expected
+
+
+# Noise that depends on seed and position alone
+
+
+def words(text: str) -> list[int]:
+    return [int(word, 16) for word in text.split()]
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "bits"),
+    [
+        ("0 0 0 0", "0 0", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ("ffffffff " * 4, "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (
+            "243f6a88 85a308d3 13198a2e 03707344",
+            "a4093822 299f31d0",
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+    ],
+)
+def test_philox_has_the_bits_of_its_authors(counter, key, bits):
+    """The known answers of Random123, for philox4x32 with 10 rounds."""
+    got = philox([torch.tensor(word) for word in words(counter)], tuple(words(key)))
+    assert [word.item() for word in got] == words(bits)
+
+
+def test_noise_of_a_position_is_the_same_in_any_company():
+    all_of_it = noise_at(5, torch.arange(40), 0, 90)
+    assert all_of_it.shape == (40, 90) and all_of_it.dtype == torch.float32
+    for positions, first, last in (([7], 0, 90), ([3, 39, 0], 5, 6), (range(10, 20), 41, 88)):
+        positions = torch.tensor(positions)
+        got = noise_at(5, positions, first, last)
+        assert torch.equal(got, all_of_it[positions, first:last])
+    assert len(all_of_it.unique()) > 40 * 90 - 5  # no two streams share their numbers
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63 - 1])
+def test_another_seed_is_other_noise(seed):
+    here, there = (noise_at(s, torch.arange(4), 0, 50) for s in (seed, seed ^ 1 << 31))
+    assert (here != there).all() and torch.isfinite(here).all()
+
+
+def test_positions_beyond_32_bits_have_noise_of_their_own():
+    near, far = (noise_at(0, torch.tensor([3 + at]), 0, 50) for at in (0, 2**32))
+    assert (near != far).all()
+
+
+def test_noise_is_standard_normal_and_independent():
+    """Two million numbers: moments, quantiles, and products with their neighbours."""
+    x = noise_at(3, torch.arange(2000), 0, 1000).double()
+    n = x.numel()
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        error = (variance / n) ** 0.5
+        assert abs((x**power).mean() - moment) < 4 * error, power
+    for quantile in (-3.0, -1.0, 0.0, 0.5, 2.0):
+        share = torch.special.ndtr(torch.tensor(quantile)).item()
+        assert abs((x < quantile).double().mean() - share) < 4 * (share * (1 - share) / n) ** 0.5
+    for other in (x.roll(1, 0), x.roll(1, 1), x.roll(2, 1), x.roll(4, 1), x.roll(13, 0)):
+        assert abs((x * other).mean()) < 4 * n**-0.5
+        assert abs((x.square() * other.square()).mean() - 1) < 4 * (8 / n) ** 0.5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_draws_the_same_noise():
+    there = noise_at(5, torch.arange(40, device="cuda"), 3, 90)
+    assert there.is_cuda
+    torch.testing.assert_close(there.cpu(), noise_at(5, torch.arange(40), 3, 90))

@@ -1,5 +1,6 @@
 """``fit`` and ``mean_terms``: what they compute, what they refuse, and how a run stops."""
 
+import contextlib
 import copy
 import itertools
 import math
@@ -14,8 +15,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from small import N_PIXELS, OneNumber, same_history, same_weights, small_images, small_vae
 from vae_book.models import Autoencoder
 from vae_core import (
+    Batches,
     GaussianLikelihood,
+    Guard,
+    History,
     TrainingDiverged,
+    TrainingState,
     fit,
     mean_terms,
     one_cycle,
@@ -41,6 +46,30 @@ def note_before_loss(model, note) -> None:
         return terms(x)
 
     model.loss_terms = loss_terms
+
+
+def nan_in(first: int, last: int | None = None):
+    """An event: the error is NaN in some calls, counted from 1; in one, if no last one is given.
+
+    ``fit`` goes back where it finds NaN, and calls again: a call is given NaN only once.
+    """
+    last = first if last is None else last
+    return lambda call, terms: {
+        "error": terms["error"] * (torch.nan if first <= call <= last else 1)
+    }
+
+
+def marked(step: int) -> torch.Tensor:
+    """A condition: 1 for that one of 300 images which the step sees, counted from 1, else 0.
+
+    With batches of one image and the seed 0 it spoils a step, and spoils it again when that step is
+    repeated.
+    """
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    return torch.zeros(300).index_fill(0, order[step - 1 : step], 1.0)
+
+
+ONE_BY_ONE = {"batch_size": 1, "seed": 0, "device": "cpu"}
 
 
 class Watching(OneNumber):
@@ -214,16 +243,18 @@ def test_the_weight_of_the_kl_counts():
     assert none > 2 * little > 4 * much
 
 
-def test_schedules_are_asked_for_every_step_from_0():
-    asked = {"lr": [], "weights": []}
-    schedules = {
-        name: lambda step, name=name: asked[name].append(step) or 0.5 for name in ("lr", "weights")
-    }
-    fit(
-        small_vae(), small_images(), lr=schedules["lr"], weights={"KL": schedules["weights"]}, **TEN
-    )
-    for steps in asked.values():
-        assert steps[0] == 0 and steps[1:] == [0, 1, 2, 3, 4]  # tried once, and then used
+@pytest.mark.parametrize("event", [lambda call, terms: terms, nan_in(4)], ids=["well", "diverged"])
+def test_schedules_are_asked_once_for_every_step_and_before_the_first(event):
+    """Not once more for steps that are repeated, because a later one was NaN."""
+    asked, model = {"lr": [], "weight": []}, OneNumber(event)
+
+    def schedule(name):
+        return lambda step: asked[name].append((step, model.calls)) or 0.5
+
+    with contextlib.suppress(TrainingDiverged):
+        fit(model, GREY, lr=schedule("lr"), weights={"error": schedule("weight")}, **TEN)
+    assert asked["lr"] == asked["weight"] == [(step, 0) for step in range(5)]
+    assert model.calls >= 5
 
 
 @pytest.mark.parametrize("also", [{}, {"KL": 0.5}])
@@ -237,31 +268,30 @@ def test_a_weight_of_an_unknown_term_is_an_error_before_any_step(also, tmp_path)
 @pytest.mark.parametrize(
     ("value", "error", "words"),
     [
-        (math.nan, ValueError, "expected finite numbers of at least 0, got nan at step"),
-        (math.inf, ValueError, "expected finite numbers of at least 0, got inf at step"),
-        (-0.1, ValueError, "expected finite numbers of at least 0, got -0.1 at step"),
+        (math.nan, ValueError, "expected finite numbers of at least 0, got nan at step "),
+        (math.inf, ValueError, "expected finite numbers of at least 0, got inf at step "),
+        (-0.1, ValueError, "expected finite numbers of at least 0, got -0.1 at step "),
         ("big", TypeError, r"expected a number or a function of the step, got 'big' \(str\)"),
         (None, TypeError, "expected a number or a function of the step, got None"),
         (True, TypeError, "expected a number or a function of the step, got True"),
         (torch.ones(2), TypeError, "a float32 tensor of shape"),
     ],
 )
-@pytest.mark.parametrize("bad_from", [0, 2])
+@pytest.mark.parametrize("bad_step", [0, 2, 4])
 @pytest.mark.parametrize("which", ["lr", "weights"])
-def test_a_schedule_that_gives_no_sensible_number(which, bad_from, value, error, words):
-    model, never_bad = OneNumber(), OneNumber()
+def test_a_schedule_that_gives_no_sensible_number(which, bad_step, value, error, words, tmp_path):
+    """At any step, the last one too: an error before the first, and no file."""
+    model, path = OneNumber(), tmp_path / "run.pt"
 
     def schedule(step):
-        return value if step >= bad_from else 0.5
+        return value if step == bad_step else 0.5
 
     arguments = {"lr": {"lr": schedule}, "weights": {"weights": {"error": schedule}}}[which]
     name = {"lr": "lr", "weights": r"weights\['error'\]"}[which]
-    with pytest.raises(error, match=f"^{name}: .*{words}"):
-        fit(model, small_images(), seed=0, **arguments, **TEN)
-    good = {"lr": {"lr": 0.5}, "weights": {"weights": {"error": 0.5}}}[which]
-    if bad_from:
-        fit(never_bad, small_images(), steps=2, batch_size=10, seed=0, **good)
-    assert same_weights(model, never_bad)  # nothing from then on
+    at = f"{bad_step}$" if error is ValueError else ""
+    with pytest.raises(error, match=f"^{name}: .*{words}{at}"):
+        fit(model, small_images(), seed=0, checkpoint=path, **arguments, **TEN)
+    assert model.calls == 0 and same_weights(model, OneNumber()) and not path.exists()
 
 
 @pytest.mark.parametrize("value", [math.nan, -1.0, "big", None])
@@ -302,7 +332,7 @@ def test_terms_that_are_not_one_number_an_image_are_an_error_on_the_first_batch(
         lambda model: mean_terms(model, small_images(50), batch_size=10),
     ):
         model = Wrong()
-        with pytest.raises(error, match=f"^loss_terms: .*{words}"):
+        with pytest.raises(error, match=f"^loss: .*{words}"):
             use(model)
         assert model.calls == 1 and model.w.item() == 0
 
@@ -314,7 +344,7 @@ def test_one_image_and_its_mean_are_told_apart():
         def loss_terms(self, x):
             return {"error": super().loss_terms(x)["error"].mean()}
 
-    with pytest.raises(ValueError, match="^loss_terms: expected one number an image"):
+    with pytest.raises(ValueError, match="^loss: expected one number an image"):
         fit(Mean(), small_images(), steps=1, batch_size=1)
     assert fit(OneNumber(), small_images(), steps=1, batch_size=1).steps == 1
 
@@ -529,6 +559,17 @@ def test_fit_works_outside_the_main_thread():
 # NaN
 
 
+def test_looks_change_nothing(monkeypatch):
+    """Neither weights nor noise nor what is seen, however often ``fit`` looks."""
+    runs = []
+    for look_every in (1, 7, 100):
+        monkeypatch.setattr(training, "LOOK_EVERY", look_every)
+        model = small_vae()
+        runs.append((model, fit(model, small_images(), steps=30, batch_size=30, seed=0)))
+    for model, history in runs[:2]:
+        assert same_weights(model, runs[2][0]) and same_history(history, runs[2][1])
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_one_image_of_a_batch_is_enough_to_stop_with_term_and_step(value):
     """And the weights stay as the last good step left them."""
@@ -539,94 +580,212 @@ def test_one_image_of_a_batch_is_enough_to_stop_with_term_and_step(value):
         return {"fine": terms["error"], "spoilt": spoilt}
 
     model, healthy = OneNumber(spoil), OneNumber(spoil)
-    with pytest.raises(TrainingDiverged, match=f"'spoilt' became {value} at step 3"):
+    with pytest.raises(TrainingDiverged, match=f"'spoilt' became {value} at step 3;"):
         fit(model, GREY, device="cpu", seed=0, **TEN)
     fit(healthy, GREY, steps=2, batch_size=10, device="cpu", seed=0)
     assert model.w.item() == healthy.w.item() != 0
 
 
-def test_a_term_without_weight_is_watched_too():
-    """0 · inf is NaN, and what is not seen can't be trusted later on."""
-    model = OneNumber(lambda call, terms: {**terms, "watched": terms["error"] / (call < 3)})
-    with pytest.raises(TrainingDiverged, match="'watched' became inf at step 3"):
-        fit(model, GREY, weights={"watched": 0.0}, device="cpu", **TEN)
-    assert math.isfinite(model.w.item())
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_term_without_weight_or_gradient_is_watched_too(weight):
+    """What is not seen can't be trusted later on, even where no weight ever feels it."""
+
+    def watch(call, terms):
+        return {**terms, "watched": torch.ones(10) / (call != 3)}
+
+    model, healthy = OneNumber(watch), OneNumber()
+    with pytest.raises(TrainingDiverged, match="'watched' became inf at step 3;"):
+        fit(model, GREY, weights={"watched": weight}, device="cpu", seed=0, **TEN)
+    fit(healthy, GREY, steps=2, batch_size=10, device="cpu", seed=0)
+    assert same_weights(model, healthy)
 
 
-def nan_from(first: int, last: int = 10**9):
-    return lambda call, terms: {
-        "error": terms["error"] * (torch.nan if first <= call <= last else 1)
-    }
-
-
-def test_nan_is_not_kept_by_ctrl_c(monkeypatch):
-    """Not even where it would be looked for later, as on a GPU."""
-    monkeypatch.setattr(training, "LOOK_EVERY_ON_CPU", 100)
-    model = OneNumber(pressed_in(9, event=nan_from(6)))
-    with pytest.raises(TrainingDiverged, match="'error' became nan at step 6"):
+def test_nan_is_not_kept_by_ctrl_c():
+    """It is stopped long before the next look, and looks once more."""
+    model = OneNumber(pressed_in(9, event=nan_in(6, 9)))
+    with pytest.raises(TrainingDiverged, match="'error' became nan at step 6;"):
         fit(model, GREY, steps=50, batch_size=10)
-    assert model.calls == 9
+    assert model.calls == 9 + 6 and math.isfinite(model.w.item())
 
 
-@pytest.mark.parametrize(("steps", "calls"), [(50, 50), (150, 100)])
-def test_rare_looks_find_the_first_bad_step(monkeypatch, steps, calls):
-    """As on a GPU, where each look takes time: found later, and still named rightly."""
-    monkeypatch.setattr(training, "LOOK_EVERY_ON_CPU", 100)
-    model = OneNumber(nan_from(12, 12))
-    with pytest.raises(TrainingDiverged, match="'error' became nan at step 12"):
-        fit(model, GREY, steps=steps, batch_size=10, device="cpu")
-    assert model.calls == calls
+@pytest.mark.parametrize("step", [1, 12, 50, 100, 101, 150])
+def test_a_term_that_is_nan_only_once_is_reported_all_the_same(step):
+    """No repetition shows it again: which term it was, and when, is known from the first time."""
+    model, healthy = OneNumber(nan_in(step)), OneNumber()
+    with pytest.raises(TrainingDiverged, match=f"^the term 'error' became nan at step {step};"):
+        fit(model, GREY, steps=150, batch_size=10, device="cpu", seed=0)
+    seen_at, repeated = (100, step) if step <= 100 else (150, step - 100)
+    assert model.calls == seen_at + repeated  # from the look before, and no further
+    if step > 1:
+        fit(healthy, GREY, steps=step - 1, batch_size=10, device="cpu", seed=0)
+    assert same_weights(model, healthy)
 
 
-class RootOfZero(OneNumber):
-    """A finite loss with a gradient that isn't: √0 has the slope ∞, and ∞ · 0 is NaN."""
+class Hooked(OneNumber):
+    """Its gradient is NaN in one call, and never again."""
 
-    def __init__(self, bad_step):
+    def __init__(self, bad_call):
         super().__init__()
-        self.bad_step = bad_step
-        self.harmless = torch.nn.Parameter(torch.ones(()))
-        self.root = torch.nn.Linear(1, 1)
-        torch.nn.init.ones_(self.root.weight)
-
-    def loss_terms(self, x):
-        terms = super().loss_terms(x)
-        zero = self.root.weight.sum() * (0 if self.calls >= self.bad_step else 1)
-        return {"error": terms["error"] * self.harmless, "root": zero.abs().sqrt().expand(len(x))}
+        self.w.register_hook(lambda grad: grad * (torch.nan if self.calls == bad_call else 1))
 
 
-def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights():
-    model, healthy = RootOfZero(bad_step=4), RootOfZero(bad_step=99)
-    healthy.load_state_dict(model.state_dict())
-    words = r"gradient of 'root.weight' became NaN or infinite at step 4, .*\(error, root\)"
-    with pytest.raises(TrainingDiverged, match=words):
+@pytest.mark.parametrize(
+    ("bad_call", "words", "good_steps"),
+    [
+        (3, "the term 'error' became nan at step 4;", 3),  # what came of it
+        (5, "the weights became NaN or infinite by step 5, but not again;", 5),
+    ],
+)
+def test_a_gradient_that_is_nan_only_once_leaves_the_weights_of_the_repetition(
+    bad_call, words, good_steps
+):
+    model, healthy = Hooked(bad_call), OneNumber()
+    with pytest.raises(TrainingDiverged, match=f"^{words}"):
         fit(model, GREY, device="cpu", seed=0, **TEN)
-    fit(healthy, GREY, steps=3, batch_size=10, device="cpu", seed=0)
+    fit(healthy, GREY, steps=good_steps, batch_size=10, device="cpu", seed=0)
+    assert same_weights(model, healthy)
+
+
+def spoilt_term(model, x, mark):
+    terms = model.loss_terms(x)
+    return terms | {"KL": terms["KL"] + torch.where(mark == 1, torch.nan, 0.0)}
+
+
+def spoilt_gradient(model, x, mark):
+    """A finite loss with a gradient that isn't: √0 has the slope ∞, and ∞ · 0 is NaN."""
+    root = ((model.decoder[0].weight.sum() + 100) * (1 - mark)).sqrt()
+    return model.loss_terms(x) | {"root": root}
+
+
+def spoilt_by_nothing(model, x, mark):
+    return model.loss_terms(x)
+
+
+@pytest.mark.parametrize("step", [1, 50, 100, 101, 250])
+@pytest.mark.parametrize(
+    ("loss", "rate", "words"),
+    [
+        (spoilt_term, 1e-3, "the term 'KL' became nan at step {step};"),
+        (
+            spoilt_gradient,
+            1e-3,
+            "the gradient of 'decoder.0.weight' became NaN or infinite at step {step}, although "
+            r"each term of the loss \(reconstruction, KL, root\) is finite;",
+        ),
+        (
+            spoilt_by_nothing,
+            1e39,
+            r"the weights 'encoder.0.weight' became NaN or infinite in the update of step {step}, "
+            "although their gradient is finite;",
+        ),
+    ],
+    ids=["term", "gradient", "update"],
+)
+def test_the_weights_are_the_last_ones_that_were_finite(loss, rate, words, step):
+    """To the last bit those of a run that ends one step before; its noise is repeated too."""
+    images, condition = small_images(300), marked(step)
+    model, healthy = small_vae(), small_vae()
+    with pytest.raises(TrainingDiverged, match="^" + words.format(step=step)):
+        fit(
+            model, images, condition, loss=loss, steps=300, **ONE_BY_ONE,
+            lr=lambda done: rate if done == step - 1 else 1e-3,
+        )  # fmt: skip
+    if step > 1:
+        fit(healthy, images, condition, loss=loss, steps=step - 1, **ONE_BY_ONE)
     assert same_weights(model, healthy)
 
 
 @pytest.mark.parametrize("bad_step", [1, 5])
 def test_weights_that_the_last_update_spoils_are_an_error(bad_step):
     """Term and gradient are finite; what the optimiser makes of them isn't, and no step follows."""
-    with pytest.raises(TrainingDiverged, match=f"weights 'w' .* infinite at step {bad_step}, "):
+    words = f"the weights 'w' became NaN or infinite in the update of step {bad_step}, "
+    model, healthy = OneNumber(), OneNumber()
+    some = {"batch_size": 10, "device": "cpu", "seed": 0}
+    with pytest.raises(TrainingDiverged, match=f"^{words}"):
         fit(
-            OneNumber(), GREY, steps=bad_step, batch_size=10, device="cpu",
+            model, GREY, steps=bad_step, **some,
             lr=lambda step: 1e39 if step == bad_step - 1 else 1e-3,
         )  # fmt: skip
+    if bad_step > 1:
+        fit(healthy, GREY, steps=bad_step - 1, **some)
+    assert same_weights(model, healthy)
 
 
-def test_gradients_too_large_to_add_up_are_no_error():
+class Large(OneNumber):
+    """Weights, or their gradient, so large that a sum of them is infinite, and each is finite."""
+
+    def __init__(self, size: float, slope: float, event=lambda call, terms: terms):
+        super().__init__(event)
+        self.w = torch.nn.Parameter(torch.full((10,), size))
+        self.slope = slope
+
+    def loss_terms(self, x):
+        self.calls += 1
+        return self.event(self.calls, {"error": (x[:, :10] * self.w * self.slope).sum(dim=1)})
+
+
+@pytest.mark.parametrize(("size", "slope"), [(0.0, 3e38), (3e38, 1e-38)])
+def test_numbers_too_large_to_add_up_are_no_error(size, slope):
     """Each is finite; only the sum that looks at them all at once isn't."""
+    white = torch.ones(10, N_PIXELS)
+    history = fit(Large(size, slope), white, steps=3, batch_size=10, lr=1e-9)
+    assert history.steps == 3
+    # Nor are they blamed for what another step did, while steps are repeated.
+    with pytest.raises(TrainingDiverged, match="^the term 'error' became nan at step 2;"):
+        fit(Large(size, slope, nan_in(2)), white, steps=3, batch_size=10, lr=1e-9)
 
-    class Steep(OneNumber):
-        def __init__(self):
-            super().__init__()
-            self.w = torch.nn.Parameter(torch.zeros(10))
 
-        def loss_terms(self, x):
-            return {"error": (x[:, :10] * self.w * 3e38).sum(dim=1)}
+# A loop of one's own
 
-    history = fit(Steep(), torch.ones(10, N_PIXELS), steps=1, batch_size=10, lr=1e-9)
-    assert history.steps == 1
+
+def own_loop(model, *, steps=50, guarded=True, look_every=7, lr=1e-2, sabotage=None) -> History:
+    """Training as ``Guard`` describes it; ``sabotage`` may happen in a step, before its update."""
+    torch.manual_seed(0)  # noise
+    images = small_images().flatten(1) / 255
+    optimiser = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    batches, history = iter(Batches(len(images), 10, seed=0)), History()
+    parts = {"model": model, "optimiser": optimiser, "batches": batches, "history": history}
+    guard = Guard(TrainingState(parts))
+    while history.steps < steps:
+        terms = model.loss_terms(images[next(batches)])
+        means = {term: values.mean() for term, values in terms.items()}
+        if sabotage is not None:
+            sabotage(history.steps + 1, means)
+        optimiser.zero_grad()
+        sum(means.values()).backward()
+        history.note(means)
+        if guarded:
+            guard.check()
+        optimiser.step()
+        if guarded and (history.steps % look_every == 0 or history.steps == steps):
+            guard.look()
+    return history
+
+
+def test_a_guard_changes_nothing_in_a_loop_of_ones_own():
+    guarded, bare = small_vae(), small_vae()
+    history, expected = own_loop(guarded), own_loop(bare, guarded=False)
+    assert same_weights(guarded, bare) and same_history(history, expected)
+    assert history.steps == 50 and not same_weights(bare, small_vae())
+
+
+@pytest.mark.parametrize("step", [1, 7, 8, 24, 50])
+def test_a_guard_stops_a_loop_of_ones_own_before_the_first_bad_step(step):
+    def spoil(at, means):
+        if at == step:
+            means["KL"] = means["KL"] * torch.nan
+
+    model, healthy = small_vae(), small_vae()
+    with pytest.raises(TrainingDiverged, match=f"^the term 'KL' became nan at step {step};"):
+        own_loop(model, sabotage=spoil)
+    own_loop(healthy, steps=step - 1)
+    assert same_weights(model, healthy)
+
+
+def test_without_a_guard_that_loop_ends_with_nan():
+    model = small_vae()
+    own_loop(model, guarded=False, sabotage=lambda at, means: means["KL"].mul_(torch.nan))
+    assert not any(parameter.isfinite().any() for parameter in model.encoder.parameters())
 
 
 # Devices and precisions
@@ -649,7 +808,7 @@ class Travelling(OneNumber):
     [
         (lambda call, terms: terms, None),
         (pressed_in(2, presses=2), KeyboardInterrupt),
-        (nan_from(2), TrainingDiverged),
+        (nan_in(2), TrainingDiverged),
         (lambda call, terms: {}, TypeError),
     ],
     ids=["nothing", "ctrl-c twice", "diverged", "no terms"],

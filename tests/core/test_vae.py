@@ -9,12 +9,8 @@ import torch
 from torch import nn
 from torch.distributions import (
     Bernoulli,
-    Categorical,
     Independent,
-    MixtureSameFamily,
-    MultivariateNormal,
     Normal,
-    kl_divergence,
 )
 
 from small import random_numbers, small_images, small_vae, with_random_weights
@@ -22,17 +18,12 @@ from vae_core import (
     VAE,
     BernoulliLikelihood,
     GaussianLikelihood,
-    active_units,
     as_pixels,
     elbo_terms,
-    estimate_elbo,
-    estimate_information,
     estimate_log_likelihood,
     fit,
-    log_evidence_2d,
     mlp,
 )
-from vae_core.posteriors import diagonal_gaussian
 
 
 @pytest.fixture
@@ -393,223 +384,6 @@ def test_bad_likelihood(likelihood):
     words = r"likelihood: expected a module such as BernoulliLikelihood\(\).*got"
     with pytest.raises(TypeError, match=words):
         VAE(2, likelihood=likelihood)
-
-
-# ---------------------------------------------------------------------------- other models
-
-
-class Convolutional(VAE):
-    """Convolutions over images of 4 × 4 pixels."""
-
-    def __init__(self):
-        super().__init__(2, hidden=(), n_pixels=16)
-        self.encoder = nn.Sequential(
-            nn.Unflatten(1, (1, 4, 4)),
-            nn.Conv2d(1, 3, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(12, 4),
-        )
-        self.decoder = nn.Sequential(
-            nn.Linear(2, 12),
-            nn.Unflatten(1, (3, 2, 2)),
-            nn.ConvTranspose2d(3, 1, 4, stride=2, padding=1),
-            nn.Flatten(),
-        )
-
-
-class FullCovariance(VAE):
-    """q(z|x) = N(μ, L Lᵀ) with a lower triangular L from the encoder."""
-
-    def __init__(self):
-        super().__init__(2, hidden=(5,), n_pixels=16)
-        self.encoder = mlp(16, 5, 5)  # two means, two diagonal entries, one below the diagonal
-
-    def encode(self, x):
-        mean, log_diagonal, below = self.encoder(self.as_input(x)).split([2, 2, 1], dim=1)
-        lower = log_diagonal.exp().diag_embed()
-        lower = lower + nn.functional.pad(below[..., None], (0, 1, 1, 0))
-        return MultivariateNormal(mean, scale_tril=lower, validate_args=False)
-
-
-class LearnedPrior(VAE):
-    """p(z) with a mean and a standard deviation that are trained."""
-
-    def __init__(self):
-        super().__init__(2, hidden=(5,), n_pixels=16)
-        self.prior_mean = nn.Parameter(torch.zeros(2))
-        self.prior_log_var = nn.Parameter(torch.zeros(2))
-
-    @property
-    def prior(self):
-        return diagonal_gaussian(torch.cat([self.prior_mean, self.prior_log_var]))
-
-
-class Labelled(VAE):
-    """Encoder and decoder see a label too: ``given(labels)`` is the model of those images."""
-
-    def __init__(self):
-        super().__init__(2, hidden=(5,), n_pixels=16)
-        self.encoder, self.decoder = mlp(16 + 3, 5, 4), mlp(2 + 3, 5, 16)
-
-    def given(self, labels):
-        model = copy.copy(self)  # the same weights
-        model.labels = nn.functional.one_hot(labels, 3).to(next(self.parameters()))
-        return model
-
-    def encode(self, x):
-        return diagonal_gaussian(self.encoder(torch.cat([self.as_input(x), self.labels], dim=-1)))
-
-    def decode(self, z):
-        labels = self.labels.expand(*z.shape[:-1], 3)
-        return self.likelihood(self.decoder(torch.cat([z, labels], dim=-1)))
-
-
-def posterior_by_hand(model: VAE, x: torch.Tensor) -> MultivariateNormal:
-    """q(z|x) of one image, from the encoder's outputs."""
-    outputs = model.encoder(x)[0].detach()
-    if isinstance(model, FullCovariance):
-        a, b, c = outputs[2].exp(), outputs[3].exp(), outputs[4]
-        zero = torch.zeros(()).double()
-        lower = torch.stack([torch.stack([a, zero]), torch.stack([c, b])])
-        return MultivariateNormal(outputs[:2], lower @ lower.T)
-    return MultivariateNormal(outputs[:2], outputs[2:].exp().diag())
-
-
-def prior_by_hand(model: VAE) -> MultivariateNormal:
-    if isinstance(model, LearnedPrior):
-        variance = model.prior_log_var.detach().exp()
-        return MultivariateNormal(model.prior_mean.detach(), variance.diag())
-    return MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())
-
-
-class MixturePrior(VAE):
-    """p(z) with two bumps: its KL has no closed form."""
-
-    def __init__(self):
-        super().__init__(2, hidden=(5,), n_pixels=16)
-
-    @property
-    def prior(self):
-        means = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).to(next(self.parameters()))
-        bumps = Independent(Normal(means, 1.0), 1)
-        return MixtureSameFamily(Categorical(logits=means.new_zeros(2)), bumps)
-
-
-class TrainableMixturePrior(MixturePrior):
-    """As the description of ``VAE`` says: the KL estimated from the sample."""
-
-    def loss_terms(self, x):
-        terms = elbo_terms(self, x)
-        return {"reconstruction": -terms.log_likelihood[0], "KL": terms.sampled_kl[0]}
-
-
-def test_a_prior_without_a_closed_form_is_an_error_where_the_kl_is_needed():
-    torch.manual_seed(0)
-    model, x = MixturePrior(), BLACK_AND_WHITE
-    before = copy.deepcopy(model.state_dict())
-    words = "no closed form in PyTorch .* p is MixtureSameFamily.*sampled_kl"
-    with pytest.raises(NotImplementedError, match=words):
-        fit(model, x, steps=1, batch_size=2)
-    assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
-    for estimate in (estimate_elbo, estimate_information):
-        with pytest.raises(NotImplementedError, match=words):
-            estimate(model, x, binarisation="fixed")
-    # And where it isn't needed, the numbers are right: two ways to the same log p(x).
-    grid = log_evidence_2d(model, x, points=81, binarisation="fixed")
-    samples = estimate_log_likelihood(model, x, k=3000, binarisation="fixed")
-    assert abs(grid.value - samples.value) < 5 * samples.error < 0.1
-    assert active_units(model, x, binarisation="fixed").count >= 0
-
-
-def test_a_prior_without_a_closed_form_can_be_trained_on_the_sampled_kl():
-    torch.manual_seed(0)
-    model = TrainableMixturePrior()
-    before = log_evidence_2d(model, BLACK_AND_WHITE, points=81, binarisation="fixed").value
-    fit(model, BLACK_AND_WHITE, steps=150, batch_size=4, lr=2e-2)
-    after = log_evidence_2d(model, BLACK_AND_WHITE, points=81, binarisation="fixed").value
-    assert after > before + 3
-
-
-EXTENSIONS = (Convolutional, FullCovariance, LearnedPrior)
-
-
-@pytest.mark.parametrize("kind", [*EXTENSIONS, Labelled])
-def test_models_that_change_one_part_have_the_right_terms(kind):
-    """One image and one sample at a time, with densities that have nothing to do with ours."""
-    torch.manual_seed(0)
-    model = with_random_weights(kind())
-    x, noise = torch.rand(5, 16).double(), random_numbers(3, 5, 2)
-    labels = torch.tensor([0, 2, 1, 1, 0])
-    of_batch = model.given(labels) if kind is Labelled else model
-    terms = elbo_terms(of_batch, x, noise=noise)
-    prior = prior_by_hand(model)
-    for b in range(5):
-        image = x[b : b + 1]
-        label = nn.functional.one_hot(labels[b : b + 1], 3).double()
-        seen = torch.cat([image, label], dim=1) if kind is Labelled else image
-        q = posterior_by_hand(model, seen)
-        rate = kl_divergence(q, prior)
-        torch.testing.assert_close(terms.kl[b], rate)
-        log_likelihoods = []
-        for s in range(3):
-            z = q.mean + torch.linalg.cholesky(q.covariance_matrix) @ noise[s, b]
-            torch.testing.assert_close(terms.z[s, b], z)
-            code = torch.cat([z[None], label], dim=1) if kind is Labelled else z[None]
-            pixels = Bernoulli(logits=model.decoder(code)[0])
-            log_likelihood = -nn.functional.binary_cross_entropy(
-                pixels.probs, image[0], reduction="sum"
-            )
-            torch.testing.assert_close(terms.log_likelihood[s, b], log_likelihood)
-            weight = log_likelihood + prior.log_prob(z) - q.log_prob(z)
-            torch.testing.assert_close(terms.log_weights[s, b], weight)
-            log_likelihoods.append(log_likelihood)
-        torch.testing.assert_close(terms.elbo[b], torch.stack(log_likelihoods).mean() - rate)
-
-
-@pytest.mark.parametrize("kind", [*EXTENSIONS, Labelled])
-def test_models_that_change_one_part_train_all_their_weights(kind):
-    torch.manual_seed(0)
-    model = kind()
-    of_batch = model.given(torch.tensor([0, 2, 1, 1, 0])) if kind is Labelled else model
-    terms = of_batch.loss_terms(torch.rand(5, 16))
-    assert {name: term.shape for name, term in terms.items()} == {
-        "reconstruction": (5,),
-        "KL": (5,),
-    }
-    sum(term.mean() for term in terms.values()).backward()
-    for name, weights in model.named_parameters():
-        assert weights.grad is not None and weights.grad.abs().max() > 0, name
-
-
-@pytest.mark.parametrize("kind", EXTENSIONS)
-def test_models_that_change_one_part_can_be_evaluated(kind):
-    """Importance-weighted log p(x) against a sum over a grid of codes."""
-    torch.manual_seed(0)
-    model = with_random_weights(kind(), size=0.4)
-    with torch.no_grad():
-        for weights in model.encoder.parameters():
-            weights *= 0.25  # q(z|x) stays as wide as the prior, and p(z|x) is within its reach
-    x = (torch.rand(6, 16) > 0.5).double()
-    estimate = estimate_log_likelihood(model, x, k=3000, binarisation="fixed")
-    axis = torch.linspace(-9, 9, 181, dtype=torch.float64)
-    grid = torch.cartesian_prod(axis, axis)
-    pixel = torch.sigmoid(model.decoder(grid))[:, None]
-    log_joint = (pixel * x + (1 - pixel) * (1 - x)).log().sum(dim=-1)
-    log_joint = log_joint + prior_by_hand(model).log_prob(grid)[:, None]
-    log_p = (log_joint.logsumexp(dim=0) + 2 * math.log(0.1)).mean().item()
-    assert 0 < estimate.error < 0.05
-    assert abs(estimate.value - log_p) < 5 * estimate.error
-
-
-def test_a_label_changes_what_the_model_says():
-    model = with_random_weights(Labelled())
-    x, noise = torch.full((1, 16), 0.5).double(), random_numbers(1, 1, 2)
-    elbos = [
-        elbo_terms(model.given(torch.tensor([label])), x, noise=noise).elbo.item()
-        for label in range(3)
-    ]
-    assert len(set(elbos)) == 3
 
 
 def test_prior_is_standard_normal():

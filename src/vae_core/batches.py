@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vae_core._checks import positive_int
+
 __all__ = ["Batches"]
 
 
@@ -18,13 +20,14 @@ class Batches:
 
     ``next(batches)`` gives a batch on ``device``, and never waits for it.
 
-    Raises: ValueError for a batch of more images than there are.
+    Raises: TypeError or ValueError for a batch size that isn't an integer of at least 1 and at most
+    the number of images.
     """
 
     def __init__(
         self, n_images: int, batch_size: int, seed: int, device: str | torch.device = "cpu"
     ):
-        if batch_size > n_images:
+        if positive_int(batch_size, "batch_size") > n_images:
             raise ValueError(
                 f"batch_size: expected at most the number of images, {n_images}, got {batch_size}"
             )

@@ -22,14 +22,18 @@ class TrainingDiverged(RuntimeError):
 
 
 class Guard:
-    """Stops a loop at the first step that isn't finite, with the weights from before it.
+    """Stops a loop at the first step that isn't finite, with everything as it was before it.
 
-    The loop runs while ``state.history.steps`` is too small. In every step it notes the terms in
-    the history, calls ``check`` before the update, and every now and then ``look`` after it; and
-    after the last one.
+    In every step the loop notes the terms in ``state.history`` and calls ``check`` before the
+    update. After the update it calls ``look`` every now and then, after the last step, and after
+    each one while steps are ``repeating``.
+
+    Raises: ValueError for weights that aren't finite to begin with.
     """
 
     def __init__(self, state: TrainingState):
+        if spoilt := _first_not_finite(state.weights()):
+            raise ValueError(f"model: expected finite weights, {spoilt!r} has NaN or infinity")
         self.state = state
         self.seen_at: int | None = None  # steps done when something wasn't finite
         self.term: tuple[int, str, float] | None = None  # the first that wasn't, if one was
@@ -47,20 +51,24 @@ class Guard:
 
         Raises: ``TrainingDiverged``, while steps are repeated.
         """
-        spoilt = _first_not_finite(self.state.weights())
+        spoilt, step = _first_not_finite(self.state.weights()), self.state.history.steps
         if self.repeating:
             if spoilt:
-                self._stop_at_update(spoilt)
-            elif self.state.history.steps >= self.seen_at:
-                _stop(f"the weights became NaN or infinite by step {self.seen_at}, but not again")
+                self._stop(
+                    f"the weights {spoilt!r} became NaN or infinite in the update of step {step}, "
+                    "although their gradient is finite"
+                )
+            self._remember()
+            if step >= self.seen_at:
+                self._stop(f"something became NaN or infinite by step {step}, but not again")
             return False
         self.term = self.state.history.first_not_finite()
-        if spoilt is None and self.term is None:
-            self._remember()
-            return False
-        self.seen_at = self.state.history.steps
-        self._go_back()
-        return True
+        if spoilt or self.term:
+            self.seen_at = step
+            self._go_back()
+            return True
+        self._remember()
+        return False
 
     def check(self) -> None:
         """While steps are repeated, look at one that has its gradients, before its update.
@@ -69,19 +77,17 @@ class Guard:
         """
         if not self.repeating:
             return
-        step, weights = self.state.history.steps, self.state.weights()
-        if spoilt := _first_not_finite(weights):
-            self._stop_at_update(spoilt)
-        term = self.state.history.first_not_finite() or self.term
-        if term and term[0] == step:
-            _stop(f"the term {term[1]!r} became {term[2]} at step {step}")
-        if spoilt := _first_not_finite({n: p.grad for n, p in weights.items()}):
-            terms = ", ".join(self.state.history.train)
-            _stop(
+        history, step = self.state.history, self.state.history.steps
+        term = history.first_not_finite()
+        if term or (self.term and self.term[0] == step):
+            step, name, value = self.term or term
+            self._stop(f"the term {name!r} became {value} at step {step}")
+        gradients = {name: p.grad for name, p in self.state.weights().items()}
+        if spoilt := _first_not_finite(gradients):
+            self._stop(
                 f"the gradient of {spoilt!r} became NaN or infinite at step {step}, although each "
-                f"term of the loss ({terms}) is finite"
+                f"term of the loss ({', '.join(history.train)}) is finite"
             )
-        self._remember()
 
     def _remember(self) -> None:
         self.remembered = copy.deepcopy(self.state.state_dict())
@@ -89,12 +95,9 @@ class Guard:
     def _go_back(self) -> None:
         self.state.load_state_dict(copy.deepcopy(self.remembered))
 
-    def _stop_at_update(self, name: str) -> None:
+    def _stop(self, what: str) -> None:
         self._go_back()
-        _stop(
-            f"the weights {name!r} became NaN or infinite in the update of step "
-            f"{self.state.history.steps}, although their gradient is finite"
-        )
+        raise TrainingDiverged(f"{what}; a smaller lr is the first thing to try")
 
 
 def _first_not_finite(tensors: dict[str, Tensor | None]) -> str | None:
@@ -103,7 +106,3 @@ def _first_not_finite(tensors: dict[str, Tensor | None]) -> str | None:
         if tensor is not None and not tensor.sum().isfinite() and not tensor.isfinite().all():
             return name
     return None
-
-
-def _stop(what: str) -> None:
-    raise TrainingDiverged(f"{what}; a smaller lr is the first thing to try")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -34,9 +35,10 @@ class History:
         val_steps: list[int] | None = None,
         interrupted: bool = False,
     ):
-        self.val, self.val_steps, self.interrupted = dict(val or {}), val_steps or [], interrupted
+        self.val = {term: list(values) for term, values in (val or {}).items()}
+        self.val_steps, self.interrupted = list(val_steps or ()), interrupted
         self._terms = list(train or ())
-        columns = [torch.as_tensor(values) for values in (train or {}).values()]
+        columns = [torch.tensor(values) for values in (train or {}).values()]
         self._table = torch.stack(columns, dim=1) if columns else torch.empty(0, 0)
         self._rows: list[Tensor] = []  # not in the table yet
 
@@ -95,8 +97,8 @@ class History:
         return {
             "terms": self._terms,
             "train": self._gather(),
-            "val": self.val,
-            "val_steps": self.val_steps,
+            "val": copy.deepcopy(self.val),
+            "val_steps": list(self.val_steps),
         }
 
     def load_state_dict(self, state: dict) -> None:

@@ -101,9 +101,10 @@ def fit(
     ``[N, …]``; ``condition`` ``[N, …]``; ``val`` the same for validation, a pair with a condition.
 
     Raises: TypeError or ValueError for arguments that can't be right, before any step, and for a
-    loss whose terms aren't one number an image (a mean over the batch, say); ``TrainingDiverged``
-    within 100 steps after a term of the loss or its gradient was NaN or infinite, with the model's
-    weights as they were before it; OSError or ``WeightsError``, as ``Checkpoint``.
+    loss whose terms aren't one number an image (a mean over the batch, say), on the first batch;
+    ``TrainingDiverged`` within 100 steps after a term of the loss, its gradient or a weight became
+    NaN or infinite, with the model as it was before; OSError or ``WeightsError`` as ``Checkpoint``
+    does.
     """
     steps, batch_size = positive_int(steps, "steps"), positive_int(batch_size, "batch_size")
     rates, weight_at = _table(lr, "lr", steps), _weight_tables(weights, steps)
@@ -141,11 +142,18 @@ def fit(
             cast = torch.autocast(on.type, torch.bfloat16) if low_precision else nullcontext()
             validate_every = max(1, steps // VALIDATIONS)
             guard, first = Guard(state), history.steps
-            while history.steps < steps and (guard.repeating or not stop.is_set()):
+            while history.steps < steps:
+                if stop.is_set() and not guard.repeating and not guard.look():
+                    break
                 step = history.steps
                 batch = data[next(batches)]
-                with cast:
-                    terms = loss(model, *batch)
+                try:
+                    with cast:
+                        terms = loss(model, *batch)
+                except Exception:
+                    if guard.look():
+                        continue  # it was NaN that the loss complained of
+                    raise
                 if step == first:
                     _check_terms(terms, batch_size, weight_at)
                 means = {term: values.mean() for term, values in terms.items()}  # the reduction
@@ -159,14 +167,15 @@ def fit(
                 guard.check()
                 optimiser.param_groups[0]["lr"] = rates[step]
                 optimiser.step()
-                done, due = history.steps, file.is_due()
+                done, save = history.steps, file.is_due()
                 bar.update(done - bar.n)
-                if done % LOOK_EVERY == 0 or done == steps or due or stop.is_set():
-                    if guard.look():
-                        continue  # something was NaN: it went back
-                if val_data and (done % validate_every == 0 or done == steps):
+                validate = val_data and (done % validate_every == 0 or done == steps)
+                pause = validate or save or done % LOOK_EVERY == 0 or done == steps
+                if (pause or guard.repeating) and guard.look():
+                    continue  # something was NaN: it went back, and repeats the steps
+                if validate:
                     history.note_validation(_mean_terms(model, val_data, loss))
-                if due:
+                if save:
                     file.save()
             history.interrupted = history.steps < steps
             file.save()

@@ -402,6 +402,19 @@ def test_a_condition_belongs_to_the_run(path):
     assert same_weights(resumed, whole)
 
 
+def test_the_loss_of_a_resumed_run_is_looked_at_too(path):
+    """It is passed again, so it may be another: a mean over the batch, say."""
+
+    def mean_loss(model, x):
+        return {term: values.mean() for term, values in model.loss_terms(x).items()}
+
+    stopped(plain, PLAIN, path, 7)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="^loss: expected one number an image"):
+        train(plain(), PLAIN, checkpoint=path, resume=True, loss=mean_loss)
+    assert path.read_bytes() == before
+
+
 def test_fewer_steps_than_were_done_are_an_error(path):
     stopped(plain, PLAIN, path, 7)
     refuses_to_resume(path, "steps: expected at least the 7 done, got 6", ValueError, steps=6)

@@ -8,7 +8,6 @@ import copy
 import inspect
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,7 +61,8 @@ def train(vae, critic, images, steps, *, path=None, resume=False, gamma=2.0, eve
         guard.check()
         to_vae.step()
         to_critic.step()
-        if (history.steps % every == 0 or history.steps == steps) and not guard.look():
+        pause = history.steps % every == 0 or history.steps == steps or guard.repeating
+        if pause and not guard.look():
             file.save()
     return history
 
@@ -168,5 +168,4 @@ def test_nan_stops_it_before_it_reaches_either_model():
     with pytest.raises(TrainingDiverged, match="the term 'TC' became nan at step 8"):
         train(stopped[0], Breaks(stopped[1]), IMAGES, 20)
     assert all(same_weights(*pair) for pair in zip(seven, stopped, strict=True))
-    assert not same_weights(vae, seven[0]) and np.isfinite(vae.encoder[0].bias.detach()).all()
-    assert not same_weights(critic, seven[1])
+    assert not same_weights(vae, seven[0]) and not same_weights(critic, seven[1])

@@ -633,7 +633,7 @@ class Hooked(OneNumber):
     ("bad_call", "words", "good_steps"),
     [
         (3, "the term 'error' became nan at step 4;", 3),  # what came of it
-        (5, "the weights became NaN or infinite by step 5, but not again;", 5),
+        (5, "something became NaN or infinite by step 5, but not again;", 5),
     ],
 )
 def test_a_gradient_that_is_nan_only_once_leaves_the_weights_of_the_repetition(
@@ -757,7 +757,8 @@ def own_loop(model, *, steps=50, guarded=True, look_every=7, lr=1e-2, sabotage=N
         if guarded:
             guard.check()
         optimiser.step()
-        if guarded and (history.steps % look_every == 0 or history.steps == steps):
+        pause = guard.repeating or history.steps % look_every == 0 or history.steps == steps
+        if guarded and pause:
             guard.look()
     return history
 
@@ -780,6 +781,21 @@ def test_a_guard_stops_a_loop_of_ones_own_before_the_first_bad_step(step):
         own_loop(model, sabotage=spoil)
     own_loop(healthy, steps=step - 1)
     assert same_weights(model, healthy)
+
+
+@pytest.mark.parametrize("bad", ["one", "other"])
+def test_a_guard_watches_each_of_two_models_whose_weights_have_the_same_names(bad):
+    """As in a loop with a critic; each of them goes back to its own weights."""
+    parts = {"one": OneNumber(), "other": OneNumber(), "history": History()}
+    guard = Guard(TrainingState(parts))
+    words = f"^the weights '{bad}.w' became NaN or infinite in the update of step 1, "
+    with pytest.raises(TrainingDiverged, match=words):
+        for _ in range(2):  # the second time it is repeated
+            parts["history"].note({"error": torch.zeros(())})
+            guard.check()
+            parts[bad].w.data.fill_(torch.inf)
+            guard.look()
+    assert parts["one"].w.item() == parts["other"].w.item() == 0
 
 
 def test_without_a_guard_that_loop_ends_with_nan():
@@ -947,3 +963,71 @@ def test_bad_arguments_stop_before_the_first_step(change, error, words):
 def test_mean_terms_refuses_the_same_images(images, error, words):
     with pytest.raises(error, match=f"^{words}"):
         mean_terms(OneNumber(), images)
+
+
+def test_nan_is_not_kept_by_ctrl_c_in_a_validation(tmp_path):
+    """The key is pressed after the look of that step, and before the loop asks for it."""
+
+    class Validated(OneNumber):
+        steps = validations = 0
+
+        def loss_terms(self, x):
+            terms = super().loss_terms(x)
+            if torch.is_grad_enabled():
+                self.steps += 1
+                return {"error": terms["error"] * (torch.nan if self.steps == 6 else 1)}
+            self.validations += 1
+            if self.validations == 4:  # after step 8
+                signal.raise_signal(signal.SIGINT)
+            return terms
+
+    model, path = Validated(), tmp_path / "run.pt"
+    with pytest.raises(TrainingDiverged, match="'error' became nan at step 6;"):
+        fit(model, GREY, val=GREY[:9], steps=50, batch_size=10, checkpoint=path)
+    assert math.isfinite(model.w.item()) and not path.exists()
+
+
+def test_a_loss_that_refuses_nan_is_a_run_that_diverged():
+    """torch.distributions do: the weights were spoilt by the step before."""
+
+    class Refuses(OneNumber):
+        def loss_terms(self, x):
+            return {"nll": -torch.distributions.Normal(self.w, 1.0).log_prob(x).sum(dim=1)}
+
+    model, healthy = Refuses(), Refuses()
+    with pytest.raises(TrainingDiverged, match="in the update of step 6"):
+        fit(model, GREY, steps=30, batch_size=10, seed=0, lr=lambda s: 1e39 if s == 5 else 1e-3)
+    fit(healthy, GREY, steps=5, batch_size=10, seed=0)
+    assert same_weights(model, healthy)
+
+
+def test_buffers_are_those_from_before_the_bad_step_too():
+    class Normed(OneNumber):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm1d(16)
+
+        def loss_terms(self, x):
+            spoilt = torch.inf if self.norm.num_batches_tracked == 3 else 1  # in step 4
+            return {"error": (self.norm(x * spoilt).mean(dim=1) - self.w).square()}
+
+    model = Normed()
+    with pytest.raises(TrainingDiverged, match="step 4"):
+        fit(model, GREY, steps=5, batch_size=10)
+    assert model.norm.running_mean.isfinite().all()
+
+
+def test_weights_that_are_nan_before_training_are_an_error_before_any_step():
+    model = OneNumber()
+    model.w.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="^model: expected finite weights, 'w' has NaN"):
+        fit(model, GREY, **TEN)
+    assert model.calls == 0
+
+
+def test_a_loss_that_fails_for_another_reason_says_so():
+    def loss(model, x):
+        raise RuntimeError("of its own")
+
+    with pytest.raises(RuntimeError, match="^of its own$"):
+        fit(OneNumber(), GREY, loss=loss, **TEN)

@@ -186,6 +186,7 @@ def elbo_terms(
         )
     given = () if condition is None else (as_condition(condition, len(x), x),)
     q = model.encode(x, *given)
+    q = as_diagonal_gaussian(q) or q  # PyTorch's own will do
     for needed in ("from_noise", "detached") if detach_q else ("from_noise",):
         if not hasattr(q, needed):
             raise TypeError(

@@ -180,7 +180,7 @@ def test_drawn_elbo_is_constant_at_the_true_posterior_4_43():
     posterior = model.true_posterior(image)
     codes = random_numbers(50, 2, seed=4)
     with torch.no_grad():
-        log_joint = model.prior.log_prob(codes) + model.decode(codes).log_prob(image)
+        log_joint = model.prior().log_prob(codes) + model.decode(codes).log_prob(image)
         B = log_joint - posterior.log_prob(codes)
         A = model.decode(codes).log_prob(image)
     assert B.std() < 1e-10 < 1e-2 < A.std()

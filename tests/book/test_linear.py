@@ -10,7 +10,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 
 from small import grey, random_numbers
 from vae_book.linear import LinearVAE, optimal_kl_per_unit, pca, principal_angles
-from vae_core import elbo_terms, estimate_elbo, fit, mean_terms
+from vae_core import elbo_terms, estimate_elbo, fit, kl, mean_terms
 
 
 def random_model(latent_dim: int = 3, n_pixels: int = 8, *, learned: bool = False) -> LinearVAE:
@@ -135,7 +135,7 @@ def test_evidence_against_a_sum_over_a_grid_of_codes(latent_dim):
     x = drawn_from(model, 10)
     axis = torch.linspace(-9, 9, 361, dtype=torch.float64)
     grid = torch.cartesian_prod(*[axis] * latent_dim).reshape(-1, latent_dim)
-    log_joint = model.decode(grid[:, None]).log_prob(x) + model.prior.log_prob(grid)[:, None]
+    log_joint = model.decode(grid[:, None]).log_prob(x) + model.prior().log_prob(grid)[:, None]
     log_sum = log_joint.logsumexp(dim=0) + latent_dim * math.log(0.05)
     torch.testing.assert_close(model.evidence.log_prob(x), log_sum, rtol=0, atol=1e-8)
 
@@ -168,7 +168,7 @@ def test_true_posterior_obeys_bayes_rule():
     """log p(z|x) = log p(x|z) + log p(z) − log p(x) at any z."""
     model = random_model()
     x, z = drawn_from(model), random_numbers(40, 3, seed=9)
-    right = model.decode(z).log_prob(x) + model.prior.log_prob(z) - model.evidence.log_prob(x)
+    right = model.decode(z).log_prob(x) + model.prior().log_prob(z) - model.evidence.log_prob(x)
     torch.testing.assert_close(model.true_posterior(x).log_prob(z), right)
 
 
@@ -184,7 +184,7 @@ def test_evidence_is_elbo_plus_what_the_posterior_is_off_by(learned):
     found = (exact_elbo(model, x) + gap).detach()
     torch.testing.assert_close(found, model.evidence.log_prob(x).detach(), rtol=0, atol=1e-6)
     # And q is the model's own.
-    own = kl_divergence(model.encode(x), Independent(Normal(mean, variance.sqrt()), 1))
+    own = kl(model.encode(x), Independent(Normal(mean, variance.sqrt()), 1))
     assert own.abs().max() < 1e-10
 
 

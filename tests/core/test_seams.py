@@ -426,6 +426,16 @@ def test_labels_of_any_integer_type(labels):
     fit(model, IMAGES, labels, steps=1, batch_size=2)
 
 
+def test_a_diagonal_gaussian_of_pytorch_is_a_posterior_too():
+    ours = VAE(2, n_pixels=D, posterior=lambda o: diagonal_gaussian(o)).double()
+    theirs = copy.deepcopy(ours)
+    theirs.posterior = lambda o: Independent(Normal(o[:, :2], (o[:, 2:] / 2).exp()), 1)
+    noise = random_numbers(3, N, 2)
+    one, other = (elbo_terms(model, IMAGES, noise=noise) for model in (ours, theirs))
+    for name in ("z", "log_q", "log_weights", "kl"):
+        torch.testing.assert_close(getattr(one, name), getattr(other, name))
+
+
 def test_a_posterior_that_does_not_fit():
     outputs = mlp(D, 5, 5)
     for posterior, words in (
@@ -434,7 +444,7 @@ def test_a_posterior_that_does_not_fit():
     ):
         with pytest.raises(ValueError, match=f"^posterior: expected .*{words}"):
             VAE(2, n_pixels=D, encoder=outputs, posterior=posterior).encode(IMAGES)
-    plain = VAE(2, n_pixels=D, posterior=lambda o: Independent(Normal(o[:, :2], 1.0), 1))
+    plain = VAE(2, n_pixels=D, posterior=lambda o: MultivariateNormal(o[:, :2], torch.eye(2)))
     with pytest.raises(TypeError, match="^encode: expected a posterior with from_noise"):
         elbo_terms(plain, IMAGES)
     with pytest.raises(TypeError, match="^encode: expected a posterior with detached"):

@@ -264,7 +264,7 @@ def log_evidence_2d(
     coarse = (lines % 2 == 0).all(dim=1)
     edge = ((lines == 0) | (lines == points - 1)).any(dim=1)
     sums = torch.full((3, len(data)), -math.inf, dtype=torch.float64)
-    groups = _groups(data)
+    groups = _groups(data).cpu()
     with evaluating(model):
         for group in groups.unique():
             members = (groups == group).nonzero().flatten()

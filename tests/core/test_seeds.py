@@ -254,9 +254,10 @@ def test_noise_of_a_position_is_the_same_in_any_company():
     assert len(all_of_it.unique()) > 40 * 90 - 5  # no two streams share their numbers
 
 
+@pytest.mark.parametrize("bit", [0, 31, 32, 62])
 @pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63 - 1])
-def test_another_seed_is_other_noise(seed):
-    here, there = (noise_at(s, torch.arange(4), 0, 50) for s in (seed, seed ^ 1 << 31))
+def test_another_seed_is_other_noise(seed, bit):
+    here, there = (noise_at(s, torch.arange(4), 0, 50) for s in (seed, seed ^ 1 << bit))
     assert (here != there).all() and torch.isfinite(here).all()
 
 

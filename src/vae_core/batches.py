@@ -56,10 +56,17 @@ class Batches:
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """Where the order stands."""
-        return {"start": self.start, "done": self.done}
+        sizes = {"n_images": self.n_images, "batch_size": self.batch_size}
+        return sizes | {"start": self.start, "done": self.done}
 
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
-        """Go on from where ``state_dict`` was called."""
+        """Go on from where ``state_dict`` was called.
+
+        Raises: ValueError for another number of images or another batch size.
+        """
+        for name, here in (("n_images", self.n_images), ("batch_size", self.batch_size)):
+            if state[name] != here:
+                raise ValueError(f"{name}: the state is of {state[name]}, these batches of {here}")
         self.generator.set_state(state["start"])
         self._start_epoch()
         self.done = state["done"]

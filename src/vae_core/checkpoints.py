@@ -126,6 +126,8 @@ class Checkpoint:
         Raises: ``WeightsError`` for a file that is damaged, or of another run; ValueError for one
         of more than ``steps`` steps.
         """
+        if self.path is None:
+            raise ValueError("checkpoint: expected the file to load, got None")
         content = io.BytesIO(self.path.read_bytes())
         try:
             state = torch.load(content, map_location="cpu", weights_only=True)
@@ -136,8 +138,8 @@ class Checkpoint:
         )
         if not isinstance(about, dict) or not isinstance(parts, dict):
             raise WeightsError(f"{self.path}: expected a checkpoint, got another file")
-        there, here = ", ".join(parts), ", ".join(self.state.parts)
-        if there != here:
+        if parts.keys() != self.state.parts.keys():
+            there, here = ", ".join(parts), ", ".join(self.state.parts)
             raise WeightsError(f"{self.path}: a checkpoint of {there}, this run has {here}")
         for name in self.about | about:
             there, here = about.get(name), self.about.get(name)

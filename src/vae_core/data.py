@@ -33,9 +33,9 @@ class Data:
             rows = _check_rows(rows, name)
         if len(rows) == 0:
             raise ValueError(f"{name}: expected at least 1 image, got 0")
-        self.rows, self.condition, self.about = rows, None, {name: rows}
+        self.rows, self.condition, self.about = rows.detach(), None, {name: rows}
         if condition is not None:
-            self.condition = as_condition(condition, len(rows), self.like)
+            self.condition = as_condition(condition, len(rows), self.like).detach()
             _check_finite(self.condition, "condition")
             self.about[f"condition of {name}"] = self.condition
 

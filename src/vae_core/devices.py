@@ -42,7 +42,8 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 def pick_precision(precision: str) -> torch.dtype:
     """The type that matrix products are computed in while training: float32 or bfloat16.
 
-    Weights, sums and densities stay in float32 either way.
+    Weights, sums and this package's densities stay in float32 either way; networks within a flow
+    don't.
 
     Raises: ValueError for another name.
     """

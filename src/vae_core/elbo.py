@@ -124,12 +124,13 @@ class ElboTerms:
     @cached_property
     def log_q(self) -> Tensor:
         """log q(z|x) of each sample, ``[S, B]``."""
-        return (self.q.detached() if self.detach_q else self.q).log_prob(self.z)
+        q = self.q.detached() if self.detach_q else self.q
+        return _one_each(q.log_prob(self.z), self.z, "log q(z|x)")
 
     @cached_property
     def sampled_kl(self) -> Tensor:
         """log q(z|x) − log p(z) at each sample, ``[S, B]``; its mean over S estimates the KL."""
-        return self.log_q - self.prior.log_prob(self.z)
+        return self.log_q - _one_each(self.prior.log_prob(self.z), self.z, "log p(z)")
 
     @property
     def log_weights(self) -> Tensor:
@@ -169,7 +170,8 @@ def elbo_terms(
     ``noise`` ``[S, B, d]``.
 
     Raises: TypeError or ValueError for images, a condition, a number of samples or noise that
-    don't fit. TypeError for a q(z|x) that can't turn noise into samples (see ``posteriors``).
+    don't fit, and for a posterior, a prior or a likelihood that doesn't give each code a number.
+    TypeError for a q(z|x) that can't turn noise into samples (see ``posteriors``).
 
     Source: Roeder, Wu and Duvenaud (2017), for ``detach_q``.
     """
@@ -193,11 +195,35 @@ def elbo_terms(
                 f"encode: expected a posterior with {needed} (see posteriors), "
                 f"got {type(q).__name__}"
             )
-    z = q.from_noise(noise.to(x))
-    return ElboTerms(q, model.prior(*given), z, model.decode(z, *given).log_prob(x), detach_q)
+    z, prior = q.from_noise(noise.to(x)), model.prior(*given)
+    if z.shape != noise.shape:
+        raise ValueError(f"from_noise: expected shape {tuple(noise.shape)}, got {tuple(z.shape)}")
+    batches = [(), (len(x),)] if given else [()]
+    if prior.batch_shape not in batches or prior.event_shape != z.shape[-1:]:
+        raise ValueError(
+            f"prior: expected batch shape {' or '.join(map(str, batches))} and event shape "
+            f"({z.shape[-1]},), got {tuple(prior.batch_shape)} and {tuple(prior.event_shape)}"
+        )
+    log_likelihood = _one_each(model.decode(z, *given).log_prob(x), z, "log p(x|z)")
+    return ElboTerms(q, prior, z, log_likelihood, detach_q)
 
 
-register_kl(DiagonalGaussian, DiagonalGaussian)(kl)  # for torch.distributions.kl_divergence
+def _one_each(values: Tensor, z: Tensor, name: str) -> Tensor:
+    """A density that gives another number of values would be broadcast, in silence."""
+    if values.shape != z.shape[:-1]:
+        raise ValueError(
+            f"{name}: expected one number for each code, shape {tuple(z.shape[:-1])}, "
+            f"got {tuple(values.shape)}"
+        )
+    return values
+
+
+@register_kl(DiagonalGaussian, DiagonalGaussian)
+def _kl_for_torch(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
+    """For PyTorch's ``kl_divergence``; a subclass is another distribution."""
+    if as_diagonal_gaussian(q) is None or as_diagonal_gaussian(p) is None:
+        raise NotImplementedError
+    return _kl_per_unit(q, p).sum(dim=-1)
 
 
 def _check_same_event(q: Distribution, p: Distribution) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from vae_core._checks import checked_seed, positive_float, positive_int
 from vae_core.data import Data
@@ -249,7 +250,7 @@ def log_evidence_2d(
     width. The grid is decoded once for each condition that occurs.
 
     Shapes and errors as in ``estimate_elbo``; ValueError also for another latent dimension, an
-    even number of points, and for an integrand that the grid's edge cuts off.
+    even number of points, and for an integrand or a prior that the grid's edge cuts off.
     """
     points, extent = positive_int(points, "points"), positive_float(extent, "extent")
     if model.latent_dim != 2:
@@ -264,6 +265,7 @@ def log_evidence_2d(
     coarse = (lines % 2 == 0).all(dim=1)
     edge = ((lines == 0) | (lines == points - 1)).any(dim=1)
     sums = torch.full((3, len(data)), -math.inf, dtype=torch.float64)
+    on_grid = torch.zeros(len(data), dtype=torch.float64)  # of the prior
     groups = _groups(data).cpu()
     with evaluating(model):
         for group in groups.unique():
@@ -274,8 +276,9 @@ def log_evidence_2d(
             for chunk in torch.arange(len(grid)).split(_rows(model)):
                 z = grid[chunk].to(x)
                 at_each = [y.expand(len(z), *y.shape[1:]) for y in given]
-                log_joint = model.decode(z, *at_each).log_prob_table(x).cpu()  # (codes, images)
-                log_joint += model.prior(*at_each).log_prob(z).cpu().double()[:, None]
+                log_prior = model.prior(*at_each).log_prob(z).cpu().double()[:, None]
+                log_joint = _log_prob_table(model.decode(z, *at_each), x) + log_prior
+                on_grid[members] += log_prior.exp().sum()
                 for i, of in enumerate((every, coarse, edge)):
                     if of[chunk].any():
                         here[i] = torch.logaddexp(here[i], log_joint[of[chunk]].logsumexp(dim=0))
@@ -287,6 +290,11 @@ def log_evidence_2d(
             f"lies on the edge at ±{extent:g}"
         )
     spacing = 2 * extent / (points - 1)
+    if (share := on_grid.min().item() * spacing**2) < 0.99:
+        raise ValueError(
+            f"extent: expected a grid that holds the whole prior; {share:.1%} of it lies within "
+            f"±{extent:g} (or it is narrower than the grid's lines are apart)"
+        )
     fine, coarser = sums[0] + 2 * math.log(spacing), sums[1] + 2 * math.log(2 * spacing)
     error = (fine - coarser).abs().mean().item()
     name, where = f"log p(x{_names(data)[1]})", f"grid of {points} × {points} codes"
@@ -385,6 +393,13 @@ def estimate_information(
         _estimate(rate_name, rates, *about, closed=closed is not None),
         ceiling=log_sizes.mean().item(),
     )
+
+
+def _log_prob_table(p: Distribution, x: Tensor) -> Tensor:
+    """log p(x|z) of every image at every code, ``[codes, images]``, float64."""
+    if hasattr(p, "log_prob_table"):
+        return p.log_prob_table(x).cpu()
+    return torch.stack([p.log_prob(image) for image in x], dim=1).cpu().double()
 
 
 def _checked(model: VAE, images: Array, condition: Array | None, binarisation: str) -> Data:

@@ -52,7 +52,7 @@ class History:
 
         Shapes: each mean a scalar.
 
-        Raises: ValueError where the terms aren't those of the steps before.
+        Raises: ValueError where the terms aren't scalars, or those of the steps before.
         """
         if self.steps == 0:
             self._terms = list(means)
@@ -61,7 +61,10 @@ class History:
                 f"terms: expected those of the steps before ({', '.join(self._terms)}), "
                 f"got {', '.join(means)}"
             )
-        self._rows.append(torch.stack(list(means.values())).detach())
+        row = torch.stack(list(means.values())).detach()
+        if row.ndim != 1:
+            raise ValueError(f"terms: expected scalars, got shape {tuple(row.shape[1:])}")
+        self._rows.append(row)
         if len(self._rows) == 1000:
             self._gather()
 
@@ -103,8 +106,8 @@ class History:
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from where ``state_dict`` was called."""
-        self._terms, self.val, self.val_steps = state["terms"], state["val"], state["val_steps"]
-        self._table, self._rows = state["train"], []
+        self._terms, self._table, self._rows = list(state["terms"]), state["train"], []
+        self.val, self.val_steps = copy.deepcopy(state["val"]), list(state["val_steps"])
 
     def recent(self, term: str, steps: int = 100) -> float:
         """Mean of a term over the last ``steps`` training steps (fewer if there were fewer)."""

@@ -2,9 +2,10 @@
 
 What ``encode`` returns is a distribution of PyTorch's with one method more: ``from_noise`` makes
 codes of standard normal noise. So a posterior with a full covariance, or a flow, is a class of its
-own and changes nothing else. (A flow remembers what its ``log_prob`` of these codes needs, as
-PyTorch's transforms do with ``cache_size=1``.) If it has ``detached()``, a copy whose parameters
-pass no gradient on, it can also be used with ``elbo_terms(…, detach_q=True)``.
+own and changes nothing else. Its ``log_prob`` takes any codes whose shape can be broadcast to its
+own, ``[…, B, d]``, and gives a number for each, ``[…, B]``. (A flow remembers what it needs for the
+codes it made, as PyTorch's transforms do with ``cache_size=1``.) If it has ``detached()``, a copy
+whose parameters pass no gradient on, it can also be used with ``elbo_terms(…, detach_q=True)``.
 """
 
 from __future__ import annotations
@@ -72,7 +73,12 @@ class DiagonalGaussian(Distribution):
         return -0.5 * (noise.square() + self.log_var + math.log(2 * math.pi)).sum(dim=-1)
 
     def detached(self) -> DiagonalGaussian:
-        """The same distribution; its log-density gives μ and log σ² no gradient."""
+        """The same distribution; its log-density gives μ and log σ² no gradient.
+
+        Raises: NotImplementedError for a subclass without a ``detached`` of its own.
+        """
+        if as_diagonal_gaussian(self) is None:
+            raise NotImplementedError(f"{type(self).__name__} has no detached() of its own")
         return DiagonalGaussian(self.loc.detach(), self.log_var.detach())
 
 
@@ -94,10 +100,10 @@ def diagonal_gaussian(outputs: Tensor) -> DiagonalGaussian:
 
 
 def as_diagonal_gaussian(p: Distribution) -> DiagonalGaussian | None:
-    """The same distribution in this form, or None for one of another family."""
-    if isinstance(p, DiagonalGaussian):
+    """The same distribution in this form, or None for one of another family (a subclass, too)."""
+    if type(p) in (DiagonalGaussian, StandardGaussian):
         return p
-    normal = isinstance(p, Independent) and isinstance(p.base_dist, Normal)
+    normal = type(p) is Independent and type(p.base_dist) is Normal
     if not normal or p.reinterpreted_batch_ndims != 1:
         return None
     return DiagonalGaussian(p.base_dist.loc, 2 * p.base_dist.scale.log())

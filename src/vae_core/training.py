@@ -85,7 +85,7 @@ def fit(
     A model with ``n_pixels`` gets images as rows of pixel values; with ``redraw`` each batch is
     drawn anew as black-and-white images from their grey values. Another model gets rows as they
     are: whole numbers (the codes of a VQ model, say) as int64, never divided by 255, others in the
-    type of its weights.
+    type of its weights. The same is true of conditions.
 
     It all happens on ``device`` (None: ``pick_device()``), with matrix products in ``precision``
     ("float32" or "bfloat16"); the model comes back to where it was. Order (see ``Batches``), draws
@@ -252,9 +252,10 @@ def _check_terms(terms: object, n_images: int, weight_at: Mapping[str, Tensor]) 
     if not isinstance(terms, Mapping) or not terms:
         raise TypeError(f"loss: expected terms by name, got {describe(terms)}")
     for term, values in terms.items():
-        if not isinstance(values, Tensor) or values.shape != (n_images,):
+        fits = isinstance(values, Tensor) and values.is_floating_point()
+        if not fits or values.shape != (n_images,):
             raise ValueError(
-                f"loss: expected one number an image, shape [{n_images}], for {term!r}, "
+                f"loss: expected one number an image, floats of shape [{n_images}], for {term!r}, "
                 f"got {describe(values)}; fit takes the mean over the batch"
             )
     if unknown := weight_at.keys() - terms.keys():

@@ -43,8 +43,10 @@ class VAE(nn.Module):
     ``posterior``: from these ``[B, …]`` to q(z|x), as ``posteriors`` describes it; None means
     ``diagonal_gaussian``, of 2 d parameters.
     ``prior``: a module that is called with nothing and returns p(z); None means N(0, I).
-    ``decoder``: a network from codes ``[N, d]`` to outputs ``[N, D]``.
-    ``likelihood``: a module from these to p(x|z); None means ``BernoulliLikelihood()``.
+    ``decoder``: a network from codes ``[N, d]`` to outputs ``[N, …]``, one for each pixel or more.
+    ``likelihood``: a module from outputs ``[…, D]``, or what the decoder has for them, to p(x|z) of
+    event shape ``[D]``; None means ``BernoulliLikelihood()``. Pixel values must lie in [0, 1],
+    unless it has an attribute ``activation`` that is ``nn.Identity()``.
 
     ``latent_dim`` is the number d of latent units, ``n_pixels`` the number D of values in an image,
     3 · 32 · 32 for a small one in colour (``nn.Unflatten`` and ``nn.Flatten`` take a convolutional
@@ -111,8 +113,11 @@ class VAE(nn.Module):
         x = self.as_input(x)
         outputs = _outputs("encoder", self.encoder, x, condition)
         d = self.latent_dim
-        if self.posterior is diagonal_gaussian:
-            _check_width("encoder", outputs, 2 * d, "2 for each latent unit")
+        if self.posterior is diagonal_gaussian and outputs.shape != (len(x), 2 * d):
+            raise ValueError(
+                f"encoder: expected outputs of shape [N, {2 * d}] (2 for each latent unit), "
+                f"got {describe(outputs)}"
+            )
         q = self.posterior(outputs)
         if q.batch_shape != (len(x),) or q.event_shape != (d,):
             raise ValueError(
@@ -129,8 +134,8 @@ class VAE(nn.Module):
         Shapes: ``z`` ``[…, B, d]`` with at least one dimension before the last, ``condition``
         ``[B, …]``.
 
-        Raises: TypeError or ValueError for another type or shape; ValueError for a decoder that
-        doesn't put out D numbers.
+        Raises: TypeError or ValueError for another type or shape; ValueError where decoder and
+        likelihood don't give each code a distribution of images of D pixels.
         """
         if not isinstance(z, Tensor) or not z.is_floating_point():
             raise TypeError(f"z: expected a float tensor, got {describe(z)}")
@@ -143,8 +148,14 @@ class VAE(nn.Module):
             condition = condition.flatten(end_dim=z.ndim - 2)
         rows = z.flatten(end_dim=-2)  # (S * B, d), for any network
         outputs = _outputs("decoder", self.decoder, rows, condition)
-        _check_width("decoder", outputs, self.n_pixels, "1 for each pixel")
-        return self.likelihood(at_least_float32(outputs).unflatten(0, z.shape[:-1]))
+        p = self.likelihood(at_least_float32(outputs).unflatten(0, z.shape[:-1]))
+        if p.batch_shape != z.shape[:-1] or p.event_shape != (self.n_pixels,):
+            raise ValueError(
+                f"decoder: expected outputs of shape [N, {self.n_pixels}] (1 for each pixel), got "
+                f"{describe(outputs)}, of which the likelihood makes images of event shape "
+                f"{tuple(p.event_shape)}"
+            )
+        return p
 
     def as_input(self, x: Images) -> Tensor:
         """Images as the encoder takes them, ``[B, D]`` on its device and in its type.
@@ -179,17 +190,9 @@ def _outputs(name: str, network: nn.Module, rows: Tensor, condition: Images | No
     """What a network puts out for each row, and the row's condition if there is one."""
     if condition is None:
         return network(rows)
-    if isinstance(network, nn.Sequential):
+    if getattr(type(network), "forward", None) is nn.Sequential.forward:
         raise TypeError(
             f"condition: expected None, for the {name} is an nn.Sequential, which has one input; "
             "pass a network that is called with two"
         )
     return network(rows, as_condition(condition, len(rows), rows))
-
-
-def _check_width(name: str, outputs: Tensor, width: int, meaning: str) -> None:
-    """A network that puts out one number would be broadcast, and give wrong nats in silence."""
-    if outputs.ndim != 2 or outputs.shape[1] != width:
-        raise ValueError(
-            f"{name}: expected outputs of shape [N, {width}] ({meaning}), got {describe(outputs)}"
-        )

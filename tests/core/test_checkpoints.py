@@ -684,3 +684,30 @@ def test_a_checkpoint_of_the_gpu_goes_on_there_and_on_the_cpu(path, device):
     same = STEPS if device == "cuda" else 7
     for term, values in history.train.items():
         np.testing.assert_allclose(again.train[term][:same], values[:same], rtol=1e-3)
+
+
+def test_a_mask_of_minus_infinity_is_no_damage(path):
+    """Every causal transformer has one."""
+
+    class Masked(OneNumber):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+
+    fit(Masked(), small_images(), steps=2, batch_size=10, seed=0, checkpoint=path)
+    resumed, whole = Masked(), Masked()
+    fit(resumed, small_images(), steps=5, batch_size=10, seed=0, checkpoint=path, resume=True)
+    fit(whole, small_images(), steps=5, batch_size=10, seed=0)
+    assert same_weights(resumed, whole)
+    save_weights(whole, path.with_suffix(".safetensors"))
+    load_weights(Masked(), path.with_suffix(".safetensors"))
+
+
+def test_batches_of_other_sizes_are_not_put_back():
+    state = Batches(100, 10, seed=0).state_dict()
+    for batches, name in (
+        (Batches(60, 10, seed=0), "n_images"),
+        (Batches(100, 20, seed=0), "batch_size"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}: the state is of"):
+            batches.load_state_dict(state)

@@ -559,3 +559,161 @@ def test_codes_that_can_not_be_right(codes, error, words):
 def test_codes_are_not_drawn_anew():
     with pytest.raises(ValueError, match="^redraw: expected False for a model without n_pixels"):
         fit(Frequencies(3, 4), torch.zeros(5, 3).long(), steps=1, batch_size=1, redraw=True)
+
+
+# Parts that give the wrong number of numbers, which broadcasting would hide
+
+
+class Scalar(Flow):
+    """A density summed over everything."""
+
+    def log_prob(self, z):
+        return super().log_prob(z).sum()
+
+
+class OneNoise(Flow):
+    def from_noise(self, noise):
+        return super().from_noise(noise)[:1]
+
+
+class Unreduced(nn.Module):
+    """N(0, 1) for each unit, which nobody said belong together."""
+
+    def forward(self):
+        return Normal(torch.zeros(2), 1.0)
+
+
+class Several(nn.Module):
+    """As many priors as there are images, where one was meant."""
+
+    def forward(self):
+        return Independent(Normal(torch.zeros(N, 2), 1.0), 1)
+
+
+class Pixelwise(nn.Module):
+    def forward(self, outputs):
+        return torch.distributions.Bernoulli(logits=outputs)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (
+            {"posterior": lambda o: Scalar(diagonal_gaussian(o), mlp(1, 4, 2))},
+            r"log q\(z\|x\): .*\(\)",
+        ),
+        (
+            {"posterior": lambda o: OneNoise(diagonal_gaussian(o), mlp(1, 4, 2))},
+            "from_noise: expected",
+        ),
+        (
+            {"prior": Unreduced()},
+            r"prior: expected batch shape \(\) and event shape \(2,\), got \(2,\)",
+        ),
+        ({"prior": Several()}, r"prior: expected batch shape \(\) and .* got \(6,\) and \(2,\)"),
+        ({"likelihood": Pixelwise()}, r"decoder: expected .* event shape \(\)"),
+    ],
+)
+def test_a_part_that_does_not_give_each_code_a_number(parts, words):
+    model = VAE(2, (5,), D, **parts)
+    for use in (
+        lambda: estimate_elbo(model, IMAGES, **FIXED),
+        lambda: estimate_log_likelihood(model, IMAGES, k=500, **FIXED),
+        lambda: elbo_terms(model, IMAGES, n_samples=3).log_weights,
+    ):
+        with pytest.raises(ValueError, match=words):
+            use()
+
+
+def test_a_subclass_of_the_default_posterior_is_another_distribution():
+    """Its KL isn't that of its base, nor is a detached copy; PyTorch's registry knows it."""
+
+    class Shifted(type(diagonal_gaussian(torch.zeros(1, 4)))):
+        def from_noise(self, noise):
+            return 3 * super().from_noise(noise) + 5
+
+        def log_prob(self, z):
+            return super().log_prob((z - 5) / 3) - 2 * math.log(3)
+
+    model = VAE(2, (5,), D, posterior=lambda o: Shifted(*o.chunk(2, dim=1))).double()
+    terms = elbo_terms(model, IMAGES, noise=random_numbers(20_000, N, 2))
+    assert terms.closed_kl is None
+    q = model.encode(IMAGES)
+    truth = torch.distributions.kl_divergence(
+        Normal(3 * q.mean + 5, 3 * q.stddev), Normal(0, 1)
+    ).sum(1)
+    error = terms.sampled_kl.std(dim=0) / math.sqrt(20_000)
+    assert ((terms.kl - truth).abs() < 5 * error).all()
+    with pytest.raises(NotImplementedError, match="Shifted has no detached"):
+        elbo_terms(model, IMAGES, detach_q=True).log_q  # noqa: B018
+
+    torch.distributions.kl.register_kl(Shifted, type(model.prior()))(
+        lambda q, p: q.mean[:, 0] * 0 + 7
+    )
+    assert (elbo_terms(model, IMAGES).kl == 7).all()
+
+
+def test_a_likelihood_of_more_numbers_than_pixels():
+    """A mean and a width for each pixel: 32 outputs, and log p(x|z) by hand; the grid too."""
+
+    class WithWidths(nn.Module):
+        def forward(self, outputs):
+            mean, log_sigma = outputs.chunk(2, dim=-1)
+            return Independent(Normal(mean, log_sigma.exp()), 1)
+
+    model = VAE(2, n_pixels=D, decoder=mlp(2, 5, 2 * D), likelihood=WithWidths())
+    model, noise, x = with_random_weights(model), random_numbers(3, N, 2), grey(N, D)
+    terms = elbo_terms(model, x, noise=noise)
+    mean, log_sigma = model.decoder(terms.z).chunk(2, dim=-1)
+    torch.testing.assert_close(terms.log_likelihood, log_normal(x, mean, (2 * log_sigma).exp()))
+    mean, log_sigma = model.decoder(GRID).chunk(2, dim=-1)
+    images = log_normal(x, mean[:, None], (2 * log_sigma[:, None]).exp())
+    zero, one = torch.zeros(2).double(), torch.ones(2).double()
+    truth = (images + log_normal(GRID, zero, one)[:, None]).logsumexp(dim=0) + CELL
+    got = log_evidence_2d(model, x, points=181, extent=9.0, binarisation="grey")
+    torch.testing.assert_close(got.per_image, truth.detach(), rtol=0, atol=1e-4)
+
+
+def test_a_grid_must_hold_the_prior():
+    class Far(nn.Module):
+        """A thousandth around 0, the rest far away."""
+
+        def forward(self):
+            bumps = Independent(Normal(torch.tensor([[0.0, 0.0], [20.0, 20.0]]), 1.0), 1)
+            return MixtureSameFamily(Categorical(torch.tensor([0.001, 0.999])), bumps)
+
+    class Nothing(nn.Module):
+        def forward(self, z):
+            return z.new_zeros(len(z), D)
+
+    model = VAE(2, n_pixels=D, prior=Far(), decoder=Nothing())
+    with pytest.raises(
+        ValueError, match="^extent: expected a grid that holds the whole prior; 0.1%"
+    ):
+        log_evidence_2d(model, IMAGES, **FIXED)
+
+
+def test_a_sequential_with_two_inputs_takes_a_condition():
+    class Two(nn.Sequential):
+        def forward(self, rows, label):
+            return super().forward(torch.cat([rows, one_hot(label, 3).to(rows)], dim=1))
+
+    model = VAE(2, n_pixels=D, encoder=Two(mlp(D + 3, 4)), decoder=Two(mlp(2 + 3, D)))
+    assert elbo_terms(model, IMAGES, LABELS).kl.shape == (N,)
+
+
+def test_codes_may_carry_a_graph():
+    """Codes of an encoder train the next model, and the encoder stays as it is."""
+    vae = VAE(2, (5,), D)
+    codes = vae.encode(IMAGES).mean
+
+    class Mean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mean = nn.Parameter(torch.zeros(2))
+
+        def loss_terms(self, codes):
+            return {"distance": (codes - self.mean).square().sum(dim=1)}
+
+    fit(Mean(), codes, steps=3, batch_size=2)
+    assert all(p.grad is None for p in vae.parameters())

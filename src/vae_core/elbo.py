@@ -38,7 +38,7 @@ def kl_per_unit(q: Distribution, p: Distribution) -> Tensor:
     gaussians = as_diagonal_gaussian(q), as_diagonal_gaussian(p)
     for name, given, gaussian in zip("qp", (q, p), gaussians, strict=True):
         if gaussian is None:
-            raise TypeError(f"{name}: expected a diagonal Gaussian, got {given}")
+            raise TypeError(f"{name}: expected a diagonal Gaussian, got {type(given).__name__}")
     _check_same_event(q, p)
     return _kl_per_unit(*gaussians)
 
@@ -63,7 +63,8 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     of them. ValueError for two distributions of different event shapes.
     """
     if not q.event_shape:
-        raise TypeError(f"q: expected a distribution of vectors (see Independent), got {q}")
+        kind = type(q).__name__
+        raise TypeError(f"q: expected a distribution of vectors (see Independent), got {kind}")
     _check_same_event(q, p)
     gaussians = as_diagonal_gaussian(q), as_diagonal_gaussian(p)
     if None not in gaussians:

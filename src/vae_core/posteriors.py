@@ -31,6 +31,7 @@ class DiagonalGaussian(Distribution):
     """
 
     has_rsample = True
+    arg_constraints = {"loc": constraints.real_vector, "log_var": constraints.real_vector}
     support = constraints.real_vector
 
     def __init__(self, mean: Tensor, log_var: Tensor):
@@ -71,6 +72,10 @@ class DiagonalGaussian(Distribution):
         """log q(z|x) in nats, ``[…]`` for ``value`` ``[…, d]``."""
         noise = (value - self.loc) / self.scale
         return -0.5 * (noise.square() + self.log_var + math.log(2 * math.pi)).sum(dim=-1)
+
+    def entropy(self) -> Tensor:
+        """−E_q[log q(z|x)] in nats, ``[…]``."""
+        return 0.5 * (1 + self.log_var + math.log(2 * math.pi)).sum(dim=-1)
 
     def detached(self) -> DiagonalGaussian:
         """The same distribution; its log-density gives μ and log σ² no gradient.

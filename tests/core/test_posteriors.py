@@ -110,3 +110,21 @@ def test_full_covariance_samples_keep_their_digits_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         got = q.from_noise(noise.float())
     torch.testing.assert_close(got, wanted.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_it_is_a_distribution_of_pytorch_in_every_other_way():
+    """What is printed, drawn and asked of it, as of PyTorch's own."""
+    q = diagonal(5)
+    theirs = Independent(Normal(q.mean, q.stddev), 1)
+    assert repr(q) == "DiagonalGaussian(loc: torch.Size([5, 3]), log_var: torch.Size([5, 3]))"
+    for name in ("mean", "stddev", "variance", "batch_shape", "event_shape", "has_rsample"):
+        one, other = getattr(q, name), getattr(theirs, name)
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, name
+    torch.testing.assert_close(q.entropy(), theirs.entropy())
+    for shape in ((), (4,), (2, 4)):
+        draws = []
+        for distribution in (q, theirs):
+            torch.manual_seed(1)
+            draws += [distribution.rsample(shape), distribution.sample(shape)]
+        assert torch.equal(draws[0], draws[2]) and torch.equal(draws[1], draws[3])
+        torch.testing.assert_close(q.log_prob(draws[0]), theirs.log_prob(draws[0]))

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vae_core._checks import checked_seed, positive_float, positive_int
-from vae_core.data import Data
+from vae_core._data import Data
 from vae_core.elbo import ElboTerms, elbo_terms
 from vae_core.images import is_binary
 from vae_core.networks import evaluating

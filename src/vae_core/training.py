@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from vae_core._checks import checked_seed, describe, positive_float, positive_int
+from vae_core._data import Data
 from vae_core.batches import Batches
 from vae_core.checkpoints import Checkpoint, TrainingState
-from vae_core.data import Data
 from vae_core.devices import (
     exact_float32,
     pick_device,

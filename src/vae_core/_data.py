@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from vae_core._checks import describe
 from vae_core.images import as_condition, as_tensor, check_images, draw_binary, to_rows
 
-__all__ = ["Data"]
-
 
 class Data:
     """Images, or rows of another kind, and their conditions: looked at once, then on a device.

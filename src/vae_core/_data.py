@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vae_core._checks import describe
-from vae_core.images import as_condition, as_tensor, check_images, draw_binary, to_rows
+from vae_core.images import as_condition, as_numbers, check_images, draw_binary, to_rows
 
 
 class Data:
@@ -28,10 +27,12 @@ class Data:
         elif redraw:
             raise ValueError("redraw: expected False for a model without n_pixels, got True")
         else:
-            rows = _check_rows(rows, name)
+            rows = as_numbers(rows, name)
+            _check_finite(rows, name)
         if len(rows) == 0:
             raise ValueError(f"{name}: expected at least 1 image, got 0")
-        self.rows, self.condition, self.about = rows.detach(), None, {name: rows}
+        self.rows, self.condition = rows.detach(), None
+        self.about = {name: self.rows}
         if condition is not None:
             self.condition = as_condition(condition, len(rows), self.like).detach()
             _check_finite(self.condition, "condition")
@@ -62,17 +63,6 @@ class Data:
         if self.condition is None:
             return (x,)
         return x, self.condition.index_select(0, numbers)
-
-
-def _check_rows(given: object, name: str) -> Tensor:
-    """Data that aren't images: an array of finite numbers."""
-    rows = as_tensor(given)
-    if not isinstance(rows, Tensor) or rows.dtype.is_complex:
-        raise TypeError(f"{name}: expected an array of numbers, got {describe(given)}")
-    if rows.ndim == 0:
-        raise ValueError(f"{name}: expected shape [N, …], got {describe(given)}")
-    _check_finite(rows, name)
-    return rows
 
 
 def _check_finite(values: Tensor, name: str) -> None:

@@ -58,12 +58,12 @@ class History:
             self._terms = list(means)
         elif list(means) != self._terms:
             raise ValueError(
-                f"terms: expected those of the steps before ({', '.join(self._terms)}), "
+                f"means: expected the terms of the steps before ({', '.join(self._terms)}), "
                 f"got {', '.join(means)}"
             )
         row = torch.stack(list(means.values())).detach()
         if row.ndim != 1:
-            raise ValueError(f"terms: expected scalars, got shape {tuple(row.shape[1:])}")
+            raise ValueError(f"means: expected scalars, got shape {tuple(row.shape[1:])}")
         self._rows.append(row)
         if len(self._rows) == 1000:
             self._gather()

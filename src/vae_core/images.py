@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vae_core._checks import describe
 
-__all__ = ["as_condition", "as_pixels", "as_tensor", "binarise", "check_images", "is_binary"]
+__all__ = ["as_condition", "as_numbers", "as_pixels", "binarise", "check_images", "is_binary"]
 
 ROUNDING = 1e-6  # an average of float32 values in [0, 1] may come out that far beyond
 
@@ -101,6 +101,16 @@ def as_tensor(array: object) -> object:
             return array
 
 
+def as_numbers(given: object, name: str) -> Tensor:
+    """An array of numbers of any kind, ``[N, …]``, as a tensor, or an error that names it."""
+    rows = as_tensor(given)
+    if not isinstance(rows, Tensor) or rows.dtype.is_complex:
+        raise TypeError(f"{name}: expected an array of numbers, got {describe(given)}")
+    if rows.ndim == 0:
+        raise ValueError(f"{name}: expected shape [N, …], got {describe(given)}")
+    return rows
+
+
 def as_condition(condition: object, n: int, to: Tensor) -> Tensor:
     """What is known of each image, a label say, as networks take it: ``n`` rows.
 
@@ -111,10 +121,8 @@ def as_condition(condition: object, n: int, to: Tensor) -> Tensor:
 
     Raises: TypeError for what is no array of numbers; ValueError for another number of rows.
     """
-    given, condition = condition, as_tensor(condition)
-    if not isinstance(condition, Tensor) or condition.dtype.is_complex:
-        raise TypeError(f"condition: expected an array of numbers, got {describe(given)}")
-    if condition.ndim == 0 or len(condition) != n:
+    given, condition = condition, as_numbers(condition, "condition")
+    if len(condition) != n:
         raise ValueError(
             f"condition: expected shape [{n}, …], a row for each image or code, "
             f"got {describe(given)}"

@@ -120,7 +120,7 @@ def test_it_is_the_loop_that_the_formulas_say():
 def test_the_critic_finds_the_total_correlation():
     """Of a fixed posterior with correlated codes: −½ log(1 − ρ²), as ``total_correlation`` does."""
     torch.manual_seed(0)
-    critic, to_critic = models()[1], None
+    critic = models()[1]
     to_critic = torch.optim.Adam(critic.parameters(), lr=1e-2)
     rho = 0.8
     for _ in range(1500):

@@ -78,7 +78,7 @@ def test_arrays_that_were_given_can_be_continued():
 @pytest.mark.parametrize("terms", [["a"], ["a", "c"], ["a", "b", "c"], ["b", "a"]])
 def test_the_terms_of_a_step_are_those_of_the_steps_before(terms):
     history = noted(2)
-    words = rf"^terms: expected those of the steps before \(a, b\), got {', '.join(terms)}$"
+    words = rf"^means: expected the terms of the steps before \(a, b\), got {', '.join(terms)}$"
     with pytest.raises(ValueError, match=words):
         history.note({term: torch.tensor(1.0) for term in terms})
     assert history.steps == 2 and history.train["b"].tolist() == [-1, -2]

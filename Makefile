@@ -2,6 +2,7 @@
 # first needed, in two steps: what the site needs (no torch), then the rest.
 PYTHON ?= python3
 CHAPTER ?=
+STORE ?=
 
 BIN := .venv/bin
 SITE := .venv/.site-level
@@ -14,7 +15,7 @@ SOURCES := _config.yml _toc.yml index.md \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test execute reproduce claims sync address bench lint clean
+.PHONY: help book test execute reproduce claims weights sync address bench lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -35,8 +36,11 @@ execute: $(FULL) ## run the notebooks on MNIST and store the outputs (CHAPTER=01
 reproduce: $(FULL) ## run the notebooks on MNIST and compare with the stored outputs
 	$(BIN)/python tools/book reproduce $(CHAPTER)
 
-claims: $(FULL) ## try every claim with five seeds on two data sets, and store the ranges
+claims: $(FULL) ## try every claim with five seeds on three data sets, and store the ranges
 	$(BIN)/python tools/book claims $(CHAPTER)
+
+weights: $(FULL) ## train the stored models again and compare (STORE=1 stores them)
+	$(BIN)/python tools/train_weights.py $(if $(STORE),--store)
 
 sync: $(SITE) ## .md to .ipynb; times, claims, equations and addresses to their places
 	$(BIN)/python tools/book sync
@@ -47,8 +51,9 @@ address: $(SITE) ## another repository address, everywhere: make address URL=htt
 bench: $(BENCH) ## the benchmarks, whose results are committed in benchmarks/
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-lint: $(FULL) ## ruff, and the state of the notebooks
+lint: $(FULL) ## ruff, the form of the chapters, and the state of the notebooks
 	$(BIN)/ruff check .
+	$(BIN)/python tools/book form
 	$(BIN)/python tools/book check
 
 clean: ## remove what was built; the environment stays

@@ -1,4 +1,5 @@
-"""The theme, mended: no foreign host, no FontAwesome, plain buttons, measured values marked."""
+"""The theme, mended: no foreign host, no FontAwesome, plain buttons, measured values marked,
+folded cells named."""
 
 from __future__ import annotations
 
@@ -13,7 +14,12 @@ HERE = Path(__file__).parent
 STREAM = re.compile(r'(<div class="output stream [^"]*">.*?</div>)', re.DOTALL)
 MEASURED = re.compile(r"⟨[^⟩\n]*⟩")
 CLAIM = re.compile(r"^((?:<[^>]*>)*)(✓ )", re.MULTILINE)
-
+CLAIMS = re.compile(r'<details class="claims">.*?</details>', re.DOTALL)
+COUNTS = re.compile(r"⟨(\d+)⟩ of ⟨(\d+)⟩ hold</summary>")
+MARK = re.compile(r"<li>⟨?([✓✗])⟩? ")
+# The fold of a cell's code: its accessible name is the label in sight, not one text for all.
+FOLD = re.compile(r'<summary aria-label="Toggle hidden content">')
+TITLE = re.compile(r'(<pre><span></span>)<span class="c1"># @title [^\n]*</span>\n')
 SIGNATURE = re.compile(r'<dt class="sig .*?</dt>', re.DOTALL)
 
 # Shipped by the theme and its extensions, used by no page of ours.
@@ -37,13 +43,26 @@ def _configure(app: Sphinx, config: Config) -> None:
 
 
 def mark_measured(body: str) -> str:
-    """Mark claims (✓) and measured values (⟨...⟩) in printed outputs, for CSS to set."""
+    """Mark claims (✓) and measured values (⟨...⟩) in printed outputs and lists of claims."""
 
     def mark(stream: re.Match[str]) -> str:
         text = MEASURED.sub(r'<span class="measured">\g<0></span>', stream[1])
         return CLAIM.sub(r'\1<span class="claim">✓</span> ', text)
 
-    return STREAM.sub(mark, body)
+    return CLAIMS.sub(_mark_claims, STREAM.sub(mark, body))
+
+
+def _mark_claims(claims: re.Match[str]) -> str:
+    """Counts and marks without brackets, which are there for the tests; values marked."""
+    text = COUNTS.sub(r"\1 of \2 hold</summary>", claims[0])
+    text = text.replace("<li>⟨–⟩ ", '<li><span class="sign">–</span> ')
+    text = MARK.sub(r'<li><span class="sign claim">\1</span> ', text)
+    return MEASURED.sub(r'<span class="measured">\g<0></span>', text)
+
+
+def name_folds(body: str) -> str:
+    """A folded cell goes by its label, and its code doesn't begin with the label once more."""
+    return TITLE.sub(r"\1", FOLD.sub("<summary>", body))
 
 
 def plain_signatures(body: str) -> str:
@@ -58,7 +77,7 @@ def plain_signatures(body: str) -> str:
 
 def _page(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
     if "body" in context:
-        context["body"] = plain_signatures(mark_measured(context["body"]))
+        context["body"] = name_folds(plain_signatures(mark_measured(context["body"])))
     unused = "graphviz.css"  # of an extension that autoapi brings along
     context["css_files"] = [
         css

@@ -21,17 +21,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_book import strokes
+from vae_book import brush, strokes
 from vae_core._checks import checked_seed
 from vae_core.devices import pick_device
 from vae_core.images import binarise
 
-__all__ = ["NAMES", "DataError", "ImageData", "Split", "data_dir", "load"]
+__all__ = ["NAMES", "DataError", "ImageData", "Split", "data_dir", "last_loaded", "load"]
 
-NAMES = ("mnist", "fashion_mnist", "kmnist", "strokes")
+NAMES = ("mnist", "fashion_mnist", "kmnist", "strokes", "brush")
+_last_loaded: str | None = None
 TIMEOUT = 5.0  # seconds to wait for a connection, and for each further piece of an answer
 
-_N_VAL = {"mnist": 5_000, "fashion_mnist": 5_000, "kmnist": 5_000, "strokes": 2_000}
+_N_VAL = dict.fromkeys(NAMES, 5_000) | {"strokes": 2_000, "brush": 2_000}
+_DRAWN = {"strokes": strokes.dataset, "brush": brush.dataset}
 _FILES = {  # name and number of items
     "train-images-idx3-ubyte": 60_000,
     "train-labels-idx1-ubyte": 60_000,
@@ -105,8 +107,8 @@ class Split:
     """One part of a data set.
 
     images: uint8 [N, 28, 28], 0 … 255. labels: int64 [N]. factors: what each image was drawn from,
-    where that is known (strokes), each [N], float32 in the units of `strokes.FACTORS`, and
-    "style", int64; otherwise None.
+    where that is known (strokes, brush), each [N], float32 in the units of `strokes.FACTORS` or
+    `brush.FACTORS`, and "style", int64; otherwise None.
     """
 
     images: Tensor
@@ -193,9 +195,9 @@ def load(
     MNIST if that is on disk or can be fetched promptly, else strokes; the line then says why, and
     how to get MNIST. A data set that was named is never replaced by another.
 
-    The validation part is the end of the training images: 5,000 of 60,000, for strokes 2,000 of
-    20,000. Files are looked for, and put, in `data_dir()`; a damaged one is named in a warning
-    and fetched again. `quiet` leaves out the line, not the warning.
+    The validation part is the end of the training images: 5,000 of 60,000, for strokes and brush
+    2,000 of 20,000. Files are looked for, and put, in `data_dir()`; a damaged one is named in a
+    warning and fetched again. `quiet` leaves out the line, not the warning.
 
     Raises ValueError (unknown name or device), TypeError, or DataError (can't be had). Checksums
     are torchvision's.
@@ -209,19 +211,26 @@ def load(
 
     note = ""
     if wanted is not None:
-        data = _strokes() if wanted == "strokes" else _from_files(wanted)
+        data = _drawn(wanted) if wanted in _DRAWN else _from_files(wanted)
     else:
         try:
             data = _from_files("mnist")
         except DataError as error:
-            data = _strokes()
+            data = _drawn("strokes")
             note = (
                 f"; instead of MNIST: {' '.join(str(error).split())}. To get MNIST, run "
                 f'vae_book.data.load("mnist") once with a connection to the internet'
             )
     if not quiet:
         print(f"⟨{data!r}{note}⟩")
+    global _last_loaded
+    _last_loaded = data.name
     return data.to(device)
+
+
+def last_loaded() -> str | None:
+    """The name of the data set that `load` gave last in this process; None before the first."""
+    return _last_loaded
 
 
 def data_dir() -> Path:
@@ -242,19 +251,19 @@ def _check_name(asked_by: str, name: object) -> None:
         raise ValueError(f"{asked_by}: expected one of {', '.join(NAMES)}, got {name!r}")
 
 
-def _strokes() -> ImageData:
+def _drawn(name: str) -> ImageData:
     train, test = (
         Split(
             torch.tensor(images),
             torch.tensor(labels),
             {
-                name: torch.tensor(v, dtype=torch.int64 if name == "style" else torch.float32)
-                for name, v in factors.items()
+                factor: torch.tensor(v, dtype=torch.int64 if factor == "style" else torch.float32)
+                for factor, v in factors.items()
             },
         )
-        for images, labels, factors in strokes.dataset()
+        for images, labels, factors in _DRAWN[name]()
     )
-    return _divide("strokes", train, test)
+    return _divide(name, train, test)
 
 
 def _divide(name: str, train: Split, test: Split) -> ImageData:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIGIT_COLOURS",
+    "decoded_plane",
     "draw_ellipses",
+    "draw_plane",
     "ellipse_outlines",
     "scatter_codes",
     "show_grids",
@@ -198,6 +200,45 @@ def scatter_codes(ax: Axes, codes: Tensor, labels: Tensor) -> None:
                       "ec": DIGIT_COLOURS[digit]})  # fmt: skip
     ax.set_xlabel("$z_1$")
     ax.set_ylabel("$z_2$")
+
+
+def decoded_plane(
+    decode: Callable[[Tensor], Tensor],
+    across: tuple[float, float],
+    up: tuple[float, float],
+    *,
+    n: int = 16,
+) -> np.ndarray:
+    """What a decoder draws across the plane of two code numbers: ``n`` × ``n`` images in one array.
+
+    The image in column i and row k shows the middle of its cell: z₁ grows to the right from
+    ``across[0]`` to ``across[1]``, z₂ upwards from ``up[0]`` to ``up[1]``.
+
+    Shapes: ``decode`` takes ``[n², 2]`` and gives square grey images ``[n², D]``; the result is
+    ``[n √D, n √D]``, row 0 on top.
+    """
+    n = positive_int(n, "n")
+    middles = (torch.arange(n) + 0.5) / n
+    z1 = across[0] + (across[1] - across[0]) * middles
+    z2 = up[1] - (up[1] - up[0]) * middles  # the first row is the highest
+    rows, columns = torch.meshgrid(z2, z1, indexing="ij")
+    with torch.no_grad():
+        images = decode(torch.stack([columns, rows], dim=-1).reshape(-1, 2))
+    return tile(images, n, gap=0)
+
+
+def draw_plane(
+    ax: Axes,
+    decode: Callable[[Tensor], Tensor],
+    across: tuple[float, float],
+    up: tuple[float, float],
+    *,
+    n: int = 16,
+) -> None:
+    """Draw ``decoded_plane`` as ink, each image at the place of its code."""
+    array = decoded_plane(decode, across, up, n=n)
+    ax.imshow(array, cmap="gray_r", vmin=0, vmax=1, extent=(*across, *up), aspect="equal")
+    ax.set(xlabel="$z_1$", ylabel="$z_2$")
 
 
 def spread_apart(points: np.ndarray, distance: float) -> np.ndarray:

@@ -16,11 +16,12 @@ FOLDER = Path(__file__).parent / "results"
 SWITCH = "VAE_CORE_STORED"
 
 
-def stored(name: str, data: str, *uses: type) -> Callable[[Callable], Callable]:
+def stored(name: str, data: str, *uses: type | Callable) -> Callable[[Callable], Callable]:
     """A decorator: the function's results for a data set come from the file ``name`` where they
     are there, made by the same code; otherwise they are computed.
 
-    "The same code" are the sources of the function and of the classes ``uses`` that it builds on.
+    "The same code" are the sources of the function and of the classes and functions ``uses`` that
+    it builds on.
     ``$VAE_CORE_STORED`` is "ignore" to compute everything (``make reproduce`` does), or "write" to
     compute everything and store it (``make execute`` does).
 
@@ -56,9 +57,12 @@ def stored(name: str, data: str, *uses: type) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def _hash_of(function: Callable, *classes: type) -> str:
+def _hash_of(*uses: type | Callable) -> str:
     # A class of a notebook has no source that Python could find, but its functions do.
-    parts = [function, *(f for c in classes for f in vars(c).values() if inspect.isfunction(f))]
+    parts = []
+    for use in uses:
+        own = vars(use).values() if isinstance(use, type) else [use]
+        parts += [part for part in own if inspect.isfunction(part)]
     source = "\n".join(inspect.getsource(part) for part in parts)
     return hashlib.sha256(source.encode()).hexdigest()[:12]
 

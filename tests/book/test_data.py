@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from damaged import damaged_copies
-from vae_book import data, strokes
+from vae_book import brush, data, strokes
 
 FILES = {
     "train-images-idx3-ubyte": 60,
@@ -32,9 +32,10 @@ FILES = {
     "t10k-images-idx3-ubyte": 20,
     "t10k-labels-idx1-ubyte": 20,
 }
-N_VAL = dict.fromkeys(data.NAMES, 10) | {"strokes": 2_000}
+N_VAL = dict.fromkeys(data.NAMES, 10) | {"strokes": 2_000, "brush": 2_000}
 LINE = "⟨{}: 50 training, 10 validation and 20 test images, grey⟩\n"
-STROKES = "strokes: 18,000 training, 2,000 validation and 4,000 test images, grey"
+DRAWN = "{}: 18,000 training, 2,000 validation and 4,000 test images, grey"
+STROKES = DRAWN.format("strokes")
 REAL_FOLDER = os.environ.get("VAE_CORE_DATA_DIR")  # as it is before a test changes it
 
 
@@ -189,12 +190,14 @@ def test_what_is_fetched_once_is_read_from_disk(server, name, capsys):
     assert modes == {0o644} or sys.platform == "win32"  # others may share the folder
 
 
-def test_strokes(capsys, monkeypatch, tmp_path):
-    (tmp_path / "data").write_text("a file")  # strokes need no folder
+@pytest.mark.parametrize(("name", "module"), [("strokes", strokes), ("brush", brush)])
+def test_drawn_digits(name, module, capsys, monkeypatch, tmp_path):
+    (tmp_path / "data").write_text("a file")  # drawn digits need no folder
     monkeypatch.setenv("VAE_CORE_DATA_DIR", str(tmp_path / "data"))
-    loaded = data.load("strokes")
-    assert capsys.readouterr() == (f"⟨{STROKES}⟩\n", "")
-    train, test = strokes.dataset()
+    loaded = data.load(name)
+    assert capsys.readouterr() == (f"⟨{DRAWN.format(name)}⟩\n", "")
+    assert (loaded.name, loaded.binarisation) == (name, "grey")
+    train, test = module.dataset()
     for split, (images, labels, factors), rows in (
         (loaded.train, train, slice(0, 18_000)),
         (loaded.val, train, slice(18_000, None)),
@@ -203,11 +206,11 @@ def test_strokes(capsys, monkeypatch, tmp_path):
         assert np.array_equal(split.images.numpy(), images[rows])
         assert np.array_equal(split.labels.numpy(), labels[rows])
         assert list(split.factors) == list(factors)
-        for name, values in split.factors.items():
-            assert values.dtype == (torch.int64 if name == "style" else torch.float32)
-            assert np.allclose(values.numpy(), factors[name][rows], rtol=1e-6)
+        for factor, values in split.factors.items():
+            assert values.dtype == (torch.int64 if factor == "style" else torch.float32)
+            assert np.allclose(values.numpy(), factors[factor][rows], rtol=1e-6)
     loaded.train.images.zero_()  # ours to change: the next one gets its own
-    assert data.load("strokes", quiet=True).train.images.any()
+    assert data.load(name, quiet=True).train.images.any()
 
 
 def test_the_argument_goes_before_the_environment_and_quiet_is_quiet(server, monkeypatch, capsys):
@@ -241,7 +244,7 @@ def test_device_and_splits(server, monkeypatch):
      (["mnist"], TypeError)],
 )  # fmt: skip
 def test_a_name_that_is_none_is_an_error(server, monkeypatch, name, error):
-    known = re.escape(f"expected one of mnist, fashion_mnist, kmnist, strokes, got {name!r}")
+    known = re.escape(f"expected one of mnist, fashion_mnist, kmnist, strokes, brush, got {name!r}")
     with pytest.raises(error, match=f"^name: {known}$"):
         data.load(name)
     if isinstance(name, str) and name:

@@ -1,4 +1,8 @@
-"""StrokeDigits: the same bytes everywhere, and factors that do what they say."""
+"""StrokeDigits: the same bytes everywhere, and factors that do what they say.
+
+What holds for every drawn set (`digits`) is tested on BrushDigits too; `test_brush.py` has its
+rest.
+"""
 
 import hashlib
 
@@ -6,8 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from vae_book import strokes
+from vae_book import _handwriting, brush, strokes
 from vae_book.frechet import digit_classifier
+
+
+@pytest.fixture(params=[strokes, brush], ids=["strokes", "brush"])
+def digits(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -23,29 +32,37 @@ def test():
 # ---------------------------------------------------------------------------- bytes
 
 
-def test_the_bytes_are_the_committed_ones(train, test):
-    # Written out here as well, so that neither the constant nor the data can change unnoticed.
+# Written out here as well, so that neither the constants nor the data can change unnoticed.
+SHA256 = {
+    strokes: "4bd9820d9bde8b2d10c06202439db5cb4c671581643670cf903bec8d22d2e508",
+    brush: "2f33c08354dde91c5f57207b288150b80b558f00a3fe75f3e08740ce308d5285",
+}
+
+
+def test_the_bytes_are_the_committed_ones(digits):
     digest = hashlib.sha256()
-    for images, labels, _ in (train, test):
+    for images, labels, _ in digits.dataset():
         digest.update(images.tobytes())
         digest.update(labels.astype(np.uint8).tobytes())
-    expected = "4bd9820d9bde8b2d10c06202439db5cb4c671581643670cf903bec8d22d2e508"
-    assert digest.hexdigest() == strokes.SHA256 == expected
+    assert digest.hexdigest() == digits.SHA256 == SHA256[digits]
 
 
-def test_other_bytes_are_an_error(monkeypatch):
-    monkeypatch.setattr(strokes, "SHA256", "0" * 64)
-    monkeypatch.setattr(strokes, "N_TRAIN", 20)
-    monkeypatch.setattr(strokes, "N_TEST", 10)
-    with pytest.raises(RuntimeError, match=r"strokes: expected images with sha256 0{64}, got \w+"):
-        strokes.dataset.__wrapped__()
+def test_other_bytes_are_an_error(digits, monkeypatch):
+    monkeypatch.setattr(digits, "SHA256", "0" * 64)
+    monkeypatch.setattr(digits, "N_TRAIN", 20)
+    monkeypatch.setattr(digits, "N_TEST", 10)
+    name = digits.__name__.removeprefix("vae_book.")
+    with pytest.raises(
+        RuntimeError, match=rf"^{name}: expected images with sha256 0{{64}}, got \w+"
+    ):
+        digits.dataset.__wrapped__()
 
 
-def test_shapes_types_and_read_only(train, test):
-    for (images, labels, factors), n in ((train, 20_000), (test, 4_000)):
+def test_shapes_types_and_read_only(digits):
+    for (images, labels, factors), n in zip(digits.dataset(), (20_000, 4_000), strict=True):
         assert images.shape == (n, 28, 28) and images.dtype == np.uint8
         assert labels.shape == (n,) and labels.dtype == np.int64
-        assert set(factors) == {"style", *strokes.FACTORS}
+        assert set(factors) == {"style", *digits.FACTORS}
         for name, values in factors.items():
             assert values.shape == (n,)
             assert values.dtype == (np.int64 if name == "style" else np.float64)
@@ -53,47 +70,52 @@ def test_shapes_types_and_read_only(train, test):
             images[0] = 0
 
 
-def test_a_seed_gives_the_same_digits_however_many(train):
-    images, labels, factors = strokes.render(333, strokes.SEED_TRAIN)
+def test_a_seed_gives_the_same_digits_however_many(digits):
+    train = digits.dataset()[0]
+    images, labels, factors = digits.render(333, digits.SEED_TRAIN)
     assert np.array_equal(images, train[0][:333])
     assert np.array_equal(labels, train[1][:333])
     assert all(np.array_equal(values, train[2][name][:333]) for name, values in factors.items())
 
 
-def test_another_seed_gives_other_digits():
-    a, b = strokes.render(50, 7), strokes.render(50, 8)
+def test_another_seed_gives_other_digits(digits):
+    a, b = digits.render(50, 7), digits.render(50, 8)
     assert not np.array_equal(a[1], b[1])
     assert not (set(map(bytes, a[0])) & set(map(bytes, b[0])))
 
 
-def test_training_and_test_digits_differ(train, test):
+def test_training_and_test_digits_differ(digits):
+    train, test = digits.dataset()
     assert not (set(map(bytes, train[0])) & set(map(bytes, test[0])))
 
 
-def test_the_size_of_the_chunks_changes_nothing(monkeypatch):
-    expected = strokes.render(300, 5)[0]
-    monkeypatch.setattr(strokes, "_CHUNK", 7)
-    assert np.array_equal(strokes.render(300, 5)[0], expected)
+def test_the_size_of_the_chunks_changes_nothing(digits, monkeypatch):
+    expected = digits.render(300, 5)[0]
+    monkeypatch.setattr(_handwriting, "CHUNK", 7)
+    assert np.array_equal(digits.render(300, 5)[0], expected)
 
 
 # ---------------------------------------------------------------------------- labels and factors
 
 
-def test_labels_are_balanced(train, test):
+def test_labels_are_balanced(digits):
+    train, test = digits.dataset()
     assert np.bincount(train[1]).tolist() == [2_000] * 10
     assert np.bincount(train[1][-2_000:]).tolist() == [200] * 10  # the validation part
     assert np.bincount(test[1]).tolist() == [400] * 10
-    counts = np.bincount(strokes.render(37, 3)[1], minlength=10)
+    counts = np.bincount(digits.render(37, 3)[1], minlength=10)
     assert set(counts.tolist()) == {3, 4}
 
 
-def test_labels_are_in_no_order(train):
+def test_labels_are_in_no_order(digits):
+    train = digits.dataset()[0]
     after_a_three = train[1][1:][train[1][:-1] == 3]
     assert np.bincount(after_a_three, minlength=10)[[0, 1, 2, 4, 5, 6, 7, 8, 9]].min() > 100
 
 
-def test_factors_are_uniform_over_their_ranges(train):
-    for name, (unit, low, high, meaning) in strokes.FACTORS.items():
+def test_factors_are_uniform_over_their_ranges(digits):
+    train = digits.dataset()[0]
+    for name, (unit, low, high, meaning) in digits.FACTORS.items():
         values = train[2][name]
         assert unit and meaning
         assert low <= values.min() < low + 0.01 * (high - low)
@@ -102,18 +124,20 @@ def test_factors_are_uniform_over_their_ranges(train):
         assert np.abs(share - 0.1).max() < 0.01, name
 
 
-def test_factors_are_independent_of_each_other_and_of_the_label(train):
-    table = np.stack([train[1] == d for d in range(1, 10)] + [train[2][n] for n in strokes.FACTORS])
+def test_factors_are_independent_of_each_other_and_of_the_label(digits):
+    train = digits.dataset()[0]
+    table = np.stack([train[1] == d for d in range(1, 10)] + [train[2][n] for n in digits.FACTORS])
     correlations = np.corrcoef(table.astype(float))
     np.fill_diagonal(correlations, 0)
     assert np.abs(correlations[9:]).max() < 0.03
 
 
-def test_every_style_occurs(train):
-    for digit, n_styles in strokes.N_STYLES.items():
+def test_every_style_occurs(digits):
+    train = digits.dataset()[0]
+    for digit, n_styles in digits.N_STYLES.items():
         counts = np.bincount(train[2]["style"][train[1] == digit], minlength=n_styles)
         assert len(counts) == n_styles and counts.min() > 150
-    assert sum(n > 1 for n in strokes.N_STYLES.values()) >= 6
+    assert sum(n > 1 for n in digits.N_STYLES.values()) >= 6
 
 
 # ---------------------------------------------------------------------------- effects of factors
@@ -232,13 +256,13 @@ def test_wobble_is_all_that_is_left_between_two_writings_of_a_digit():
     assert distance[0].min() > 0 and np.median(distance[1] / distance[0]) > 1.5
 
 
-def test_styles_of_a_digit_differ():
-    fixed = {name: (f.low + f.high) / 2 for name, f in strokes.FACTORS.items()} | {"wobble": 0}
-    labels = np.concatenate([[d] * k for d, k in strokes.N_STYLES.items()])
-    style = np.concatenate([np.arange(k) for k in strokes.N_STYLES.values()])
+def test_styles_of_a_digit_differ(digits):
+    fixed = {name: (f.low + f.high) / 2 for name, f in digits.FACTORS.items()} | {"wobble": 0}
+    labels = np.concatenate([[d] * k for d, k in digits.N_STYLES.items()])
+    style = np.concatenate([np.arange(k) for k in digits.N_STYLES.values()])
     factors = {name: np.full(len(labels), float(value)) for name, value in fixed.items()}
-    noise = np.full((len(labels), strokes.describe(1, 0)[2].shape[1]), 0.5)
-    images = strokes.draw(labels, factors | {"style": style}, noise) / 255
+    noise = np.full((len(labels), digits.describe(1, 0)[2].shape[1]), 0.5)
+    images = digits.draw(labels, factors | {"style": style}, noise) / 255
     distance = np.sqrt(((images[:, None] - images) ** 2).mean((2, 3)))
     np.fill_diagonal(distance, 1)
     assert distance.min() > 0.05
@@ -286,7 +310,7 @@ def test_a_small_cnn_reads_them_and_a_linear_classifier_does_not_quite(train, te
         (10, None, TypeError, "seed: expected an integer, got None"),
     ],
 )
-def test_bad_input(n, seed, error, message):
+def test_bad_input(digits, n, seed, error, message):
     with pytest.raises(error) as caught:
-        strokes.render(n, seed)
+        digits.render(n, seed)
     assert str(caught.value) == message

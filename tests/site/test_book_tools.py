@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pytest
 
 from book import __main__ as cli
-from book import checks, claims, kernel, pages, reproduce, run_times, sync
+from book import checks, claims, form, kernel, pages, reproduce, run_times, sync
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "https://github.com/YOUR_ACCOUNT/vae-book"
@@ -446,39 +447,210 @@ def test_the_cover_is_the_output_of_the_tagged_cell(executed):
 # ------------------------------------------------------------------------------------ claims
 
 
-def test_claims_are_tried_on_both_data_sets_and_their_ranges_stored(executed, monkeypatch, capsys):
+CLAIMING = """import os
+from vae_book import data
+from vae_book.claims import check, claim
+name, seed = os.environ['VAE_CORE_DATA'], int(os.environ['VAE_CORE_SEED'])
+data._last_loaded = name
+x = seed + 10 * (name == 'strokes') + 20 * (name == 'brush')
+claim('one line', x, above=-1)
+with check('a list'):
+    claim('seed and data', x, above=-1)
+    claim('only here', x, below=5, only='mnist')"""
+
+
+@pytest.fixture
+def claiming(executed, monkeypatch):
+    """A little book with claims in both forms, to be tried with two seeds."""
     monkeypatch.setattr(claims, "CLAIM_SEEDS", range(2))
     monkeypatch.setattr(kernel, "PROBE", "import os; print(os.environ['VAE_CORE_DATA'])")
     page = executed / "book/pages/claims.md"
-    page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("# Claims\n\n<!-- claims --><!-- /claims -->\n")
-    code = (
-        "import os\nfrom vae_book.claims import claim\n"
-        "x = int(os.environ['VAE_CORE_SEED']) + 10 * (os.environ['VAE_CORE_DATA'] == 'strokes')\n"
-        "claim('seed and data', x, above=-1)"
-    )
-    md = executed / "book/01_try.md"
-    md.write_text(md.read_text() + f"\n```{{code-cell}} ipython3\n{code}\n```\n")
-    assert cli.main(["execute"], executed) == 0
-    assert checks.check_claims(executed) == [
+    write_page(executed, CLAIMING)
+    return executed
+
+
+def edit_page(root: Path, old: str, new: str) -> None:
+    page = root / "book/01_try.md"
+    assert old in page.read_text(encoding="utf-8")
+    page.write_text(page.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+def test_claims_are_tried_on_three_data_sets_and_their_ranges_stored(claiming):
+    assert cli.main(["execute"], claiming) == 0
+    assert checks.check_claims(claiming) == [
         "01_try: its claims aren't those of claims.json (run `make claims`)"
     ]
-    assert cli.main(["claims"], executed) == 0
-    assert json.loads((executed / "book/claims.json").read_text())["01_try"] == [
-        {"claim": "seed and data", "bound": "above -1", "mnist": [0, 1], "strokes": [10, 11]}
+    assert cli.main(["claims"], claiming) == 0
+    ranges = {"mnist": [0, 1], "strokes": [10, 11], "brush": [20, 21]}
+    assert json.loads((claiming / "book/claims.json").read_text())["01_try"] == [
+        {"claim": "one line", "bound": "above -1"} | ranges,
+        {"claim": "seed and data", "bound": "above -1"} | ranges,
+        {"claim": "only here", "bound": "below 5 (on MNIST)"} | ranges,
     ]
-    assert "| seed and data | above -1 | 0 to 1 | 10 to 11 |" in page.read_text()
-    assert checks.check_claims(executed) == []
-    edit_stored(executed, "seed and data: ⟨0⟩", "seed and data: ⟨5⟩")
-    assert checks.check_claims(executed) == ["01_try: seed and data: 5 isn't from 0 to 1"]
-    capsys.readouterr()
+    table = (claiming / "book/pages/claims.md").read_text()
+    assert "| only here | below 5 (on MNIST) | 0 to 1 | 10 to 11 | 20 to 21 |" in table
+    assert checks.check_claims(claiming) == []
+    edit_stored(claiming, "✓ seed and data: ⟨0⟩, above -1\\n", "✓ seed and data: ⟨5⟩, above -1\\n")
+    assert checks.check_claims(claiming) == ["01_try: seed and data: 5 isn't from 0 to 1"]
 
-    before = everything(executed)
-    md.write_text(md.read_text().replace("above=-1", "below=10"))
-    assert cli.main(["claims"], executed) == 1
-    assert "nothing stored, for on strokes with seed 0 code cell" in capsys.readouterr().out
-    md.write_text(md.read_text().replace("below=10", "above=-1"))
-    assert everything(executed) == before
+
+def test_a_range_of_before_the_third_data_set_is_a_dash(claiming):
+    row = {"claim": "a", "bound": "above 1", "mnist": [2, 3], "strokes": [4, 5]}
+    (claiming / "book/claims.json").write_text(json.dumps({"01_try": [row]}))
+    assert "| a | above 1 | 2 to 3 | 4 to 5 | – |" in claims.claims_in_words(claiming)
+
+
+def test_every_run_is_tried_and_every_failure_listed(claiming, capsys):
+    edit_page(claiming, "above=-1", "below=10.5")
+    before = everything(claiming / "book")
+    assert cli.main(["claims"], claiming) == 1
+    said = capsys.readouterr().out.split("failed:\n")[1].splitlines()
+    claim = ["one line: {}, below 10.5", "seed and data: {}, below 10.5"]
+    assert said == [
+        f"01_try, {data}, seed {seed}: {sentence.format(value)}"
+        for data, seed, value in (("strokes", 1, 11), ("brush", 0, 20), ("brush", 1, 21))
+        for sentence in claim
+    ]
+    assert everything(claiming / "book") == before
+    kept = {file.stem for file in (claiming / "_build/claims").iterdir()}
+    assert kept == {"01_try-mnist-0", "01_try-mnist-1", "01_try-strokes-0"}
+
+
+def test_a_cell_that_fails_is_named_and_the_other_runs_go_on(claiming, capsys):
+    edit_page(claiming, "data._last", "assert (name, seed) != ('mnist', 1)\ndata._last")
+    assert cli.main(["claims"], claiming) == 1
+    out = capsys.readouterr().out
+    assert "01_try: brush, seed 1\n" in out
+    assert out.split("failed:\n")[1] == "01_try, mnist, seed 1: AssertionError:\n"
+
+
+def test_a_run_without_a_failure_is_not_repeated(claiming, monkeypatch, capsys):
+    edit_page(claiming, "data._last", "assert (name, seed) != ('mnist', 1)\ndata._last")
+    assert cli.main(["claims"], claiming) == 1
+    ran, run = [], claims.run
+
+    def noted(nb, folder, data, seed, **how):
+        ran.append((data, seed))
+        return run(nb, folder, data, seed, **how)
+
+    monkeypatch.setattr(claims, "run", noted)
+    assert cli.main(["claims"], claiming) == 1
+    assert ran == [("mnist", 1)]
+    ran.clear()
+    edit_page(claiming, "assert (name, seed) != ('mnist', 1)\n", "")
+    assert cli.main(["claims"], claiming) == 0
+    assert len(ran) == 6
+
+
+@pytest.mark.slow
+def test_under_nbval_lists_of_claims_may_differ_between_the_brackets_only(claiming):
+    assert cli.main(["execute"], claiming) == 0
+    assert run_pytest(claiming).returncode == 0
+    edit_stored(claiming, "<li>✓ seed and data", "<li>✓ seed or data")
+    assert run_pytest(claiming).returncode == 1
+
+
+def test_reproduce_compares_a_list_of_claims_once(claiming, capsys):
+    assert cli.main(["execute"], claiming) == 0
+    capsys.readouterr()
+    assert cli.main(["reproduce"], claiming) == 0
+    assert "01_try: 4 measured values compared, 0 differences" in capsys.readouterr().out
+    edit_stored(claiming, "✓ seed and data: ⟨0⟩", "✓ seed and data: ⟨3⟩")
+    assert cli.main(["reproduce"], claiming) == 1
+    assert "1 differences" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------ form
+
+
+FOLDED = """---
+tags: [cover]
+mystnb:
+  image:
+    alt: three words here
+---
+# @title Code of this figure
+x = 1"""
+
+
+def test_a_cell_with_a_title_is_folded_everywhere_and_keeps_what_it_says_of_itself(root):
+    write_page(root, FOLDED, "# @title  Check: (1.2)\ny = 2", "# no @title\nz = 3")
+    nb = pages.notebook((root / "book/01_try.md").read_text())
+    _, figure, check, open_cell = pages.code_cells(nb)
+    assert figure.metadata == {
+        "tags": ["cover", "hide-input"],
+        "jupyter": {"source_hidden": True},
+        "cellView": "form",
+        "mystnb": {
+            "image": {"alt": "three words here"},
+            "code_prompt_show": "Code of this figure",
+            "code_prompt_hide": "Hide: Code of this figure",
+        },
+    }
+    assert check.metadata["mystnb"]["code_prompt_show"] == "Check: (1.2)"
+    assert open_cell.metadata == {}
+
+
+def test_a_folded_cell_survives_jupytext_both_ways(root):
+    write_page(root, FOLDED)
+    nb = pages.notebook((root / "book/01_try.md").read_text())
+    again = pages.notebook(jupytext.writes(nb, fmt="md:myst"))
+    assert [cell.metadata for cell in again.cells] == [cell.metadata for cell in nb.cells]
+    sync.sync(root)
+    assert checks.check_pairs(root) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "wrong"),
+    [
+        ("Check: (4.16) and (A.3b)", False),
+        ("Code of this figure", False),
+        ("Check: (4.16) on 100 digits", True),
+        ("Check of 4.16", True),
+        ("Three checks (3)", True),
+    ],
+)
+def test_a_label_has_no_number_that_could_go_stale(root, label, wrong):
+    write_page(root, f"# @title {label}\nx = 1")
+    message = f"01_try: {label!r}: expected a label without numbers, other than an equation's (1.2)"
+    assert checks.check_labels(root) == ([message] if wrong else [])
+
+
+def test_the_form_counts_what_is_in_sight(root, capsys):
+    text = markdown("x = 1\n\n# why\ny = 2\nz = 3\nu = 4", FOLDED, "print(1)")
+    text += """
+## Two words
+
+Five words, one [of them](https://a.b/c-d) linked. <!-- not this -->
+
+$$\\sigma^2 = \\frac{a}{10} \\tag{1.2}$$
+
+<details><summary>Go deeper</summary>
+
+None of these words.
+
+```python
+nor = "these"
+```
+
+</details>
+"""
+    (root / "book/01_try.md").write_text(text)
+    nb = pages.notebook(text)
+    image = {"output_type": "display_data", "metadata": {}, "data": {"image/png": "AA=="}}
+    drawing = image | {"data": {"image/png": "AA==", "image/svg+xml": "<svg/>"}}
+    pages.code_cells(nb)[2].outputs = [nbformat.from_dict(drawing)]
+    pages.code_cells(nb)[3].outputs = [nbformat.from_dict(image)]
+    measured = form.form_of("01_try", nb)
+    # "Try this", "It takes to run." and four times "What to see." are 18 words; the page's own are
+    # 2 and 6, and its formula has σ, 2, =, frac, a and 10.
+    assert measured.words == 18 + 2 + 6 + 6
+    setup = len(SETUP.splitlines())
+    assert (measured.cells, measured.lines, measured.longest) == (3, setup + 5 + 1, 5)
+    assert (measured.figures, measured.diagrams, measured.folded) == (2, 1, 1)
+    assert cli.main(["form"], root) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["01_try", str(measured.words)]
 
 
 # ------------------------------------------------------------------------------------ equations

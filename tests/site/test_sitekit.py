@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from book import pages
 from served import ROOT, build
 
 
@@ -35,6 +36,34 @@ def test_measured_values_and_claims_are_marked_in_outputs_only(sitekit):
     assert '<span class="claim">✓</span> d' in marked
 
 
+def test_a_list_of_claims_is_marked_and_loses_the_brackets_of_its_counts(sitekit):
+    listed = '<details class="claims"><summary>Check: a: ⟨1⟩ of ⟨1⟩ hold</summary><ul>'
+    listed += "<li>✓ a: ⟨2⟩, above 1</li><li>⟨–⟩ b: ⟨3⟩, below 1 (on MNIST)</li></ul></details>"
+    marked = sitekit.theme.mark_measured(f"<p>⟨1⟩ of ⟨1⟩ hold</p>{listed}<p>⟨4⟩</p>")
+    assert marked.startswith("<p>⟨1⟩ of ⟨1⟩ hold</p>") and marked.endswith("<p>⟨4⟩</p>")
+    assert "<summary>Check: a: 1 of 1 hold</summary>" in marked
+    assert '<li><span class="sign claim">✓</span> a: <span class="measured">⟨2⟩</span>' in marked
+    assert '<li><span class="sign">–</span> b: <span class="measured">⟨3⟩</span>' in marked
+
+
+def test_a_folded_cell_goes_by_its_label(sitekit, tmp_path: Path):
+    """On a page built from the notebook that the book's tools make."""
+    little_book(tmp_path, "folded.ipynb")
+    text = "---\njupytext: {text_representation: {extension: .md, format_name: myst}}\n"
+    text += "kernelspec: {display_name: Python 3, language: python, name: python3}\n---\n# T\n\n"
+    text += "```{code-cell}\n# @title Code of this & that\nx = 1\n```\n"
+    (tmp_path / "index.md").write_text("# Title\n\nText.\n")
+    (tmp_path / "folded.ipynb").write_text(pages.as_text(pages.notebook(text)))
+    result = build(tmp_path, tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    html = (tmp_path / "_build/html/folded.html").read_text()
+    (fold,) = re.findall(r"<details class=.*?</details>", html, re.DOTALL)
+    assert "<summary>" in fold and "aria-label" not in fold
+    labels = re.findall(r'<p class="(?:collapsed|expanded) [^"]*">(.*?)</p>', fold)
+    assert labels == ["Code of this &amp; that", "Hide: Code of this &amp; that"]
+    assert "@title" not in fold and "cell_input" in fold
+
+
 def test_docstring_labels_and_public_names(sitekit):
     lines = ["Mean.", "", "Shapes: x [B].", "and Raises: no.", "", "Raises: ``ValueError``."]
     sitekit.api.label_paragraphs(lines)
@@ -46,15 +75,19 @@ def test_docstring_labels_and_public_names(sitekit):
     assert sitekit.api.public_names(code) == [("f", "function")]
 
 
+def little_book(folder: Path, page: str) -> None:
+    """What a book of `index.md` and one page needs besides them."""
+    shutil.copytree(ROOT / "sitekit", folder / "sitekit", ignore=shutil.ignore_patterns("__py*"))
+    (folder / "src").mkdir()
+    (folder / "src" / "nothing.py").write_text('"""Nothing."""\n')
+    shutil.copy(ROOT / "_config.yml", folder)
+    toc = f"format: jb-book\nroot: index.md\nchapters:\n  - file: {page}\n"
+    (folder / "_toc.yml").write_text(toc)
+
+
 def test_a_wrong_equation_or_link_fails_the_build(sitekit, tmp_path: Path):
     """A book of two pages, one with three mistakes: each is named, with its file, and no other."""
-    shutil.copytree(ROOT / "sitekit", tmp_path / "sitekit", ignore=shutil.ignore_patterns("__py*"))
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "nothing.py").write_text('"""Nothing."""\n')
-    shutil.copy(ROOT / "_config.yml", tmp_path)
-    (tmp_path / "_toc.yml").write_text(
-        "format: jb-book\nroot: index.md\nchapters:\n  - file: wrong.md\n"
-    )
+    little_book(tmp_path, "wrong.md")
     good = "# Title\n\n$$a = b \\tag{1.1}$$\n\nSee [(1.1)](#eq-1-1).\n"
     bad = "\n$$\\nonsense{x}$$\n\nSee [(9.9)](#eq-9-9).\n\n"
     bad += "$$\\begin{align} a &= b \\\\ &= c \\tag{1.2}\\end{align}$$\n"

@@ -11,6 +11,7 @@ import book
 from book.checks import CHECKS
 from book.claims import try_claims
 from book.execute import execute
+from book.form import form
 from book.pages import ROOT, Refused, pages
 from book.reproduce import reproduce
 from book.sync import set_address, sync
@@ -24,11 +25,12 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     for name, text in (
         ("execute", "run on MNIST and store the outputs"),
         ("reproduce", "run on MNIST and compare with the stored outputs"),
-        ("claims", "run with five seeds on MNIST and StrokeDigits; store the claims' ranges"),
+        ("claims", "run with five seeds on three data sets; store the claims' ranges"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("chapter", nargs="?", help="a page's number or name (default: all)")
     commands.add_parser("check", help="say what is wrong with the notebooks as they are")
+    commands.add_parser("form", help="how much of each page is in sight: words, cells, figures")
     args = parser.parse_args(argv)
 
     try:
@@ -37,6 +39,9 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         if args.command in ("address", "sync"):
             for path in sync(root):
                 print(f"{path.relative_to(root)}: written")
+            return 0
+        if args.command == "form":
+            print(form(root))
             return 0
         if args.command == "check":
             wrong = [message for check in CHECKS for message in check(root)]

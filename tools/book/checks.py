@@ -7,12 +7,24 @@ from pathlib import Path
 from .claims import claims_of, read_claims
 from .equations import code_of, numbered_displays
 from .kernel import DATA, SEED, THREADS
-from .pages import ROOT, code_cells, code_hash, errors, files, notebook, notebooks, pages, texts_of
+from .pages import (
+    ROOT,
+    code_cells,
+    code_hash,
+    errors,
+    files,
+    fold_label,
+    notebook,
+    notebooks,
+    pages,
+    texts_of,
+)
 from .reproduce import TOLERANCE, bound
 from .run_times import TIME, read_times
 from .sync import COVER, address, cover, synced
 
 MUST_NAME = ["README.md", "CITATION.cff", "pyproject.toml"]  # the repository's address
+EQUATION_NUMBER = re.compile(r"\(\w+\.\d+\w*\)")  # (1.2), (A.3), (4.16b)
 # A path of the machine that ran a notebook, or an address in its memory.
 MACHINE = re.compile(
     rf"{re.escape(str(ROOT))}|/home/|/root/|/Users/|/tmp/|/var/|site-packages|[A-Z]:\\|\bat 0x"
@@ -83,6 +95,16 @@ def check_alt_text(root: Path) -> list[str]:
     return wrong
 
 
+def check_labels(root: Path) -> list[str]:
+    """The label of a folded cell has no number that could go stale; equations may be named."""
+    return [
+        f"{page.name}: {label!r}: expected a label without numbers, other than an equation's (1.2)"
+        for page in pages(root)
+        for label in map(fold_label, code_cells(notebook(page.text)))
+        if label and re.search(r"\d", EQUATION_NUMBER.sub("", label))
+    ]
+
+
 def check_setup_cells(root: Path) -> list[str]:
     """The first code cell is the same everywhere, and names the repository."""
     first = {page.name: code_cells(nb)[0].source for page, nb in notebooks(root)}
@@ -141,16 +163,16 @@ def check_claims(root: Path) -> list[str]:
     for page, nb in notebooks(root):
         now = claims_of(nb)
         rows = stored.get(page.name, [])
-        if [(claim, limits) for claim, limits, _ in now] != [
-            (r["claim"], r["bound"]) for r in rows
-        ]:
+        if [(c.claim, c.bound) for c in now] != [(r["claim"], r["bound"]) for r in rows]:
             wrong.append(f"{page.name}: its claims aren't those of claims.json (run `make claims`)")
             continue
-        for (claim, limits, value), row in zip(now, rows, strict=True):
+        for claim, row in zip(now, rows, strict=True):
             low, high = row[DATA]
-            room = max(high - low, TOLERANCE * max(abs(low), abs(high), bound(f", {limits}")))
-            if not low - room <= value <= high + room:
-                wrong.append(f"{page.name}: {claim}: {value:g} isn't from {low:g} to {high:g}")
+            room = max(high - low, TOLERANCE * max(abs(low), abs(high), bound(f", {claim.bound}")))
+            if not low - room <= claim.value <= high + room:
+                wrong.append(
+                    f"{page.name}: {claim.claim}: {claim.value:g} isn't from {low:g} to {high:g}"
+                )
     return wrong
 
 
@@ -173,6 +195,7 @@ CHECKS: list[Callable[[Path], list[str]]] = [
     check_stamps,
     check_outputs,
     check_alt_text,
+    check_labels,
     check_setup_cells,
     check_addresses,
     check_run_times,

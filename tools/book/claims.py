@@ -1,25 +1,46 @@
-"""What the chapters claim, tried with several seeds on both data sets."""
+"""What the chapters claim, tried with several seeds on three data sets."""
 
 import json
 import re
-from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 from nbformat import NotebookNode
 
 from .kernel import refuse_without_mnist, run
-from .pages import Refused, code_cells, notebook, pages, texts_of, write
+from .pages import Page, Refused, code_cells, code_hash, notebook, pages, texts_of, write
 
-CLAIM_DATA, CLAIM_SEEDS = ("mnist", "strokes"), range(5)  # where each claim must hold
-CLAIM = re.compile(r"^✓ (?P<claim>.*): ⟨(?P<value>[^⟩]*)⟩, (?P<bound>.*)$", re.MULTILINE)
+CLAIM_DATA = {  # where each claim is tried, and what the table calls it
+    "mnist": "MNIST",
+    "strokes": "StrokeDigits",
+    "brush": "BrushDigits",
+}
+CLAIM_SEEDS = range(5)
+# A mark between brackets: the claim is about one data set only, and judged only there.
+CLAIM = re.compile(
+    r"^⟨?(?P<mark>[✓✗–])⟩? (?P<claim>.*): ⟨(?P<value>[^⟩]*)⟩, (?P<bound>.*)$", re.MULTILINE
+)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of tracebacks
 CLAIMS = re.compile(r"(?<=<!-- claims -->).*?(?=<!-- /claims -->)", re.DOTALL)
 
 
-def claims_of(nb: NotebookNode) -> list[tuple[str, str, float]]:
-    """Every claim that a notebook's outputs state: what, its bound, and the measured value."""
+class Claim(NamedTuple):
+    """A claim as a notebook's output states it; the mark is ✓, ✗, or – where it isn't judged."""
+
+    mark: str
+    claim: str
+    bound: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.claim}: {self.value:g}, {self.bound}"
+
+
+def claims_of(nb: NotebookNode) -> list[Claim]:
+    """Every claim that a notebook's outputs state, in order."""
     texts = (text for cell in code_cells(nb) for _, text in texts_of(cell))
     return [
-        (found["claim"], found["bound"], float(found["value"]))
+        Claim(found["mark"], found["claim"], found["bound"], float(found["value"]))
         for text in texts
         for found in CLAIM.finditer(text)
     ]
@@ -31,34 +52,69 @@ def read_claims(root: Path) -> dict[str, list[dict]]:
 
 
 def try_claims(root: Path, chapter: str | None) -> int:
-    """Run notebooks with every seed on every data set of the claims; store the ranges measured."""
+    """Run notebooks with every seed on every data set of the claims; store the ranges measured.
+
+    Of a page with a run that fails nothing is stored; the number of such runs, and a list of what
+    failed in them. Each run without a failure is kept in ``_build/claims`` and not repeated while
+    the page's code is the same: delete that folder to try everything anew.
+    """
     refuse_without_mnist()
-    stored, failed = read_claims(root), 0
+    failures, failed_runs = [], 0
     for page in pages(root, chapter):
         nb = notebook(page.text)
         if not any("claim(" in cell.source for cell in code_cells(nb)):
             continue
-        values = defaultdict(lambda: defaultdict(list))
-        try:
-            for data in CLAIM_DATA:
-                for seed in CLAIM_SEEDS:
-                    print(f"{page.name}: {data}, seed {seed}", flush=True)
-                    for claim, limits, value in claims_of(run(nb, page.md.parent, data, seed)):
-                        values[claim, limits][data].append(value)
-        except Refused as error:
-            print(f"{page.name}: nothing stored, for on {data} with seed {seed} {error}")
-            failed += 1
-            continue
-        stored[page.name] = [
-            {"claim": claim, "bound": limits}
-            | {data: [min(of[data]), max(of[data])] for data in CLAIM_DATA}
-            for (claim, limits), of in values.items()
-        ]
-        write(root / "book/claims.json", json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
-        table = root / "book/pages/claims.md"
-        if table.exists():
-            write(table, with_claims(root, table.read_text(encoding="utf-8")))
-    return failed
+        runs, wrong = {}, 0
+        for data in CLAIM_DATA:
+            for seed in CLAIM_SEEDS:
+                print(f"{page.name}: {data}, seed {seed}", flush=True)
+                found = _tried(root, page, nb, data, seed)
+                runs[data, seed] = found if isinstance(found, list) else []
+                failed = [found] if isinstance(found, str) else [c for c in found if c.mark == "✗"]
+                failures += [f"{page.name}, {data}, seed {seed}: {what}" for what in failed]
+                wrong += bool(failed)
+        sentences = {tuple((c.claim, c.bound) for c in found) for found in runs.values()}
+        if not wrong and len(sentences) > 1:
+            failures.append(f"{page.name}: not the same claims on every data set with every seed")
+            wrong = 1
+        if not wrong:
+            _store(root, page, runs)
+        failed_runs += wrong
+    print("\n".join(["failed:", *failures] if failures else ["every claim holds"]))
+    return failed_runs
+
+
+def _tried(root: Path, page: Page, nb: NotebookNode, data: str, seed: int) -> list[Claim] | str:
+    """The claims of one run, or of the run kept from before; or why there are none."""
+    kept, code = root / f"_build/claims/{page.name}-{data}-{seed}.json", code_hash(nb)
+    if kept.exists() and (before := json.loads(kept.read_text(encoding="utf-8")))["code"] == code:
+        return [Claim(*claim) for claim in before["claims"]]
+    try:
+        found = claims_of(run(nb, page.md.parent, data, seed, claims="collect"))
+    except Refused as error:
+        print(f"{page.name}: {error}", flush=True)
+        return COLOUR.sub("", str(error)).strip().splitlines()[-1]
+    for claim in found:
+        if claim.mark == "✗":
+            print(f"{page.name}: ✗ {claim}", flush=True)
+    if not any(claim.mark == "✗" for claim in found):
+        write(kept, json.dumps({"code": code, "claims": found}, ensure_ascii=False))
+    return found
+
+
+def _store(root: Path, page: Page, runs: dict[tuple[str, int], list[Claim]]) -> None:
+    rows = []
+    for number, first in enumerate(next(iter(runs.values()))):
+        row = {"claim": first.claim, "bound": first.bound}
+        for data in CLAIM_DATA:
+            values = [runs[data, seed][number].value for seed in CLAIM_SEEDS]
+            row[data] = [min(values), max(values)]
+        rows.append(row)
+    stored = read_claims(root) | {page.name: rows}  # read now: another chapter may be run as well
+    write(root / "book/claims.json", json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+    table = root / "book/pages/claims.md"
+    if table.exists():
+        write(table, with_claims(root, table.read_text(encoding="utf-8")))
 
 
 def with_claims(root: Path, text: str) -> str:
@@ -71,10 +127,13 @@ def claims_in_words(root: Path) -> str:
     stored, lines = read_claims(root), []
     for page in pages(root):
         if page.name in stored:
-            lines += [f"## {page.title}", "", "| claim | bound | on MNIST | on StrokeDigits |"]
-            lines += ["| --- | --- | --- | --- |"]
+            head = " | ".join(["claim", "bound", *(f"on {name}" for name in CLAIM_DATA.values())])
+            lines += [f"## {page.title}", "", f"| {head} |", "| ---" * (2 + len(CLAIM_DATA)) + " |"]
             for row in stored[page.name]:
-                ranges = [" to ".join(f"{end:.4g}" for end in row[data]) for data in CLAIM_DATA]
+                ranges = [
+                    " to ".join(f"{end:.4g}" for end in row[data]) if data in row else "–"
+                    for data in CLAIM_DATA
+                ]
                 lines.append(f"| {row['claim']} | {row['bound']} | {' | '.join(ranges)} |")
             lines.append("")
     return "\n".join(lines).strip()

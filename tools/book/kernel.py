@@ -18,7 +18,9 @@ DATA, SEED, THREADS = "mnist", 0, 2
 PROBE = "from vae_book.data import load; print(load(quiet=True).name)"
 
 
-def environment(data: str = DATA, seed: int = SEED, stored: str = "") -> dict[str, str]:
+def environment(
+    data: str = DATA, seed: int = SEED, stored: str = "", claims: str = ""
+) -> dict[str, str]:
     """What a notebook's kernel runs in: everything that could change its outputs is fixed."""
     env = os.environ | {
         "VAE_CORE_DATA": data,
@@ -27,6 +29,7 @@ def environment(data: str = DATA, seed: int = SEED, stored: str = "") -> dict[st
         "VAE_CORE_WIDGETS": "0",
         "VAE_CORE_SLOW": "0",
         "VAE_CORE_STORED": stored,
+        "VAE_CORE_CLAIMS": claims,
         "OMP_NUM_THREADS": str(THREADS),
         "MKL_NUM_THREADS": str(THREADS),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait leave the processor to others
@@ -55,12 +58,19 @@ def refuse_without_mnist() -> None:
 
 
 def run(
-    nb: NotebookNode, folder: Path, data: str = DATA, seed: int = SEED, *, stored: str = ""
+    nb: NotebookNode,
+    folder: Path,
+    data: str = DATA,
+    seed: int = SEED,
+    *,
+    stored: str = "",
+    claims: str = "",
 ) -> NotebookNode:
     """A copy of the notebook, executed in its folder; no cell failed, and it had this data.
 
     ``stored`` is what to do about results that are stored with the book, as in
-    ``vae_book.stored``: use them (empty), "ignore" or "write" them.
+    ``vae_book.stored``: use them (empty), "ignore" or "write" them. ``claims`` is "collect" to run
+    on after a claim that fails, as in ``vae_book.claims``.
     """
     nb = deepcopy(nb)
     nb.cells.append(nbformat.v4.new_code_cell(PROBE))
@@ -75,7 +85,7 @@ def run(
         resources={"metadata": {"path": str(folder)}},
     )
     try:
-        client.execute(env=environment(data, seed, stored))
+        client.execute(env=environment(data, seed, stored, claims))
     except CellExecutionError as error:
         number = [bool(errors(cell)) for cell in code_cells(nb)].index(True) + 1
         raise Refused(f"code cell {number} failed\n{error}") from None

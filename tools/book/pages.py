@@ -15,6 +15,8 @@ import yaml
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
+TITLE = re.compile(r"# @title (.+)(?:\n|$)")  # Colab's form: the first line of a folded cell
+CLAIMS_AS_HTML = '<details class="claims">'
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -94,17 +96,40 @@ def code_cells(nb: NotebookNode) -> list[NotebookNode]:
 
 
 def texts_of(cell: NotebookNode) -> list[tuple[str, str]]:
-    """A cell's outputs as (kind, text); of a picture only that there is one."""
+    """A cell's outputs as (kind, text); of a picture only that there is one.
+
+    The HTML form of a list of claims is left out: its plain text says the same.
+    """
     texts = []
     for output in cell.outputs:
         if output.output_type == "stream":
             texts.append((output.name, output.text))
         for kind, content in sorted(output.get("data", {}).items()):
-            if kind != WIDGET:
+            if kind != WIDGET and CLAIMS_AS_HTML not in content:
                 texts.append((kind, "" if kind.startswith("image/") else str(content)))
         if output.output_type == "error":
             texts.append(("error", f"{output.ename}: {output.evalue}"))
     return texts
+
+
+def fold_label(cell: NotebookNode) -> str | None:
+    """The label of a folded code cell, whose first line is ``# @title LABEL``; None of others."""
+    found = TITLE.match(cell.source) if cell.cell_type == "code" else None
+    return found[1].strip() if found else None
+
+
+def fold(cell: NotebookNode, label: str) -> None:
+    """Fold a code cell on the site, in JupyterLab and on Colab; what else it says of itself stays.
+
+    Its outputs stay in sight.
+    """
+    metadata = cell.metadata
+    tags = [tag for tag in metadata.get("tags", []) if tag != "hide-input"]
+    prompts = {"code_prompt_show": label, "code_prompt_hide": f"Hide: {label}"}
+    metadata["tags"] = [*tags, "hide-input"]
+    metadata["jupyter"] = {**metadata.get("jupyter", {}), "source_hidden": True}
+    metadata["cellView"] = "form"
+    metadata["mystnb"] = {**metadata.get("mystnb", {}), **prompts}
 
 
 def errors(cell: NotebookNode) -> list[NotebookNode]:
@@ -129,6 +154,8 @@ def notebook(text: str, stored: NotebookNode | None = None) -> NotebookNode:
         digest = sha256(f"{cell.cell_type}:{neutral(cell.source)}")[:12]
         seen[digest] += 1
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+        if label := fold_label(cell):
+            fold(cell, label)
         if cell.cell_type == "code" and outputs[neutral(cell.source)]:
             same = outputs[neutral(cell.source)].popleft()
             cell.outputs, cell.execution_count = same.outputs, same.execution_count

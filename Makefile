@@ -36,7 +36,7 @@ execute: $(FULL) ## run the notebooks on MNIST and store the outputs (CHAPTER=01
 reproduce: $(FULL) ## run the notebooks on MNIST and compare with the stored outputs
 	$(BIN)/python tools/book reproduce $(CHAPTER)
 
-claims: $(FULL) ## try every claim with five seeds on three data sets, and store the ranges
+claims: $(FULL) ## try every claim with several seeds on three data sets, and store the ranges
 	$(BIN)/python tools/book claims $(CHAPTER)
 
 weights: $(FULL) ## train the stored models again and compare (STORE=1 stores them)

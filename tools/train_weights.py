@@ -44,10 +44,7 @@ class Recipe(NamedTuple):
         return {"steps": self.steps, "seed": SEED, "peak": self.peak, "weights": self.weights}
 
 
-RECIPES = [
-    Recipe(SquaredErrorVAE, 8, 20_000),
-    Recipe(SquaredErrorVAE, 2, 20_000),
-]
+RECIPES = [Recipe(SquaredErrorVAE, 2, 10_000)]
 
 
 def measures(model: nn.Module, data: ImageData) -> dict[str, float]:

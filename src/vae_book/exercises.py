@@ -132,8 +132,8 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     if got is None:
         return
     var, square = log_var.exp(), mean.square()
-    per_unit = 0.5 * (square + var - 1 - log_var)  # (3.10)
-    right = per_unit.sum(dim=1)  # (3.11)
+    per_unit = 0.5 * (square + var - 1 - log_var)  # (3.5)
+    right = per_unit.sum(dim=1)  # (3.10)
     if _same(got, right):
         print("✓ right: one KL an image, summed over its coordinates, in nats")
         return
@@ -145,7 +145,7 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     mistakes = {
         "the sign is wrong: a KL is never negative, and it is added to the loss": -right,
         "the factor ½ is missing": 2 * right,
-        "you averaged over the coordinates; equation (3.11) sums over them": right / 3,
+        "you averaged over the coordinates; equation (3.10) sums over them": right / 3,
         "nothing is summed yet; sum over the coordinates, the last dimension": per_unit,
         "you summed over the images and kept the coordinates": per_unit.sum(dim=0),
         "you averaged over the images and kept the coordinates": per_unit.mean(dim=0),
@@ -172,12 +172,12 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         ),
         "you used log_var itself where σ² belongs; take exp(log_var)": total(square - 1),
         "μ² is missing: the cloud's place counts too": total(var - 1 - log_var),
-        "that is the naive penalty (3.13)": (square / 2 + log_var.square() / 4).sum(dim=1),
+        "that is the naive penalty of chapter 3": (square / 2 + log_var.square() / 4).sum(dim=1),
         "that is the other direction, KL(p ‖ q)": total((1 + square) / var - 1 + log_var),
     }
     negated = [(f"the sign is wrong, and {text}", -wrong) for text, wrong in mistakes.items()]
     known = [*mistakes.items(), *negated]
-    _diagnose(got, right, known, "5 images [5]", "equation (3.11) term by term")
+    _diagnose(got, right, known, "5 images [5]", "equation (3.10) term by term")
 
 
 def check_elbo(answer: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]) -> None:
@@ -196,7 +196,7 @@ def check_elbo(answer: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]
     if got is None:
         return
     error = (x - x_hat).square().sum(dim=1)
-    per_unit = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)  # (3.10)
+    per_unit = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)  # (3.5)
     rate = per_unit.sum(dim=1)
     constant = 6 * math.log(2 * math.pi * sigma_x**2)  # D/2 log(2πσₓ²) with D = 12
     scaled = error / (2 * sigma_x**2)

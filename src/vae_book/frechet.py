@@ -84,7 +84,7 @@ def digit_features(images: Tensor | np.ndarray) -> Tensor:
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Fréchet distance between the Gaussians fitted to two sets of features (equation 1.11).
+    """Fréchet distance between the Gaussians fitted to two sets of features (equation 1.4).
 
     ‖m_a − m_b‖² + tr(C_a + C_b − 2 (C_a C_b)^½), with means m and covariance matrices C. It is
     0 only where means and covariances agree.

@@ -36,7 +36,7 @@ class PCA:
     def smallest_error(self, latent_dim: int) -> float:
         """The smallest mean squared error of any linear autoencoder with this code size.
 
-        It is the variance that the first ``latent_dim`` directions leave over (equation 1.9).
+        It is the variance that the first ``latent_dim`` directions leave over (equation L.7).
 
         Source: Eckart and Young (1936); Baldi and Hornik (1989).
         """

@@ -23,7 +23,7 @@ def stored(name: str, data: str, *uses: type | Callable) -> Callable[[Callable],
     "The same code" are the sources of the function and of the classes and functions ``uses`` that
     it builds on.
     ``$VAE_CORE_STORED`` is "ignore" to compute everything (``make reproduce`` does), or "write" to
-    compute everything and store it (``make execute`` does).
+    store what had to be computed (``make execute`` does).
 
     The function's arguments must have a repr of their own, and its result must be plain numbers,
     strings, lists and dictionaries.
@@ -43,7 +43,7 @@ def stored(name: str, data: str, *uses: type | Callable) -> Callable[[Callable],
             call = inspect.signature(function).bind(*args, **kwargs)
             call.apply_defaults()
             key = f"{data}: {', '.join(f'{k}={v!r}' for k, v in call.arguments.items())}"
-            entry = {} if how else _read(file).get(key, {})
+            entry = {} if how == "ignore" else _read(file).get(key, {})
             if entry.get("code") == code:
                 return entry["result"]
             result = function(*args, **kwargs)

@@ -37,8 +37,8 @@ def trained(
     Training is ``fit(model, data.train.images, steps=steps, lr=one_cycle(steps, peak=peak),
     weights=weights, seed=seed)``. Weights from the book are used only where all of this is the
     same, with the same model and the same data; they are rounded to half precision.
-    ``$VAE_CORE_STORED`` set to "ignore" or "write" always trains. No file is ever written here:
-    ``make weights STORE=1`` does that.
+    ``$VAE_CORE_STORED`` set to "ignore" always trains. No file is ever written here: ``make weights
+    STORE=1`` does that.
 
     ``model`` has ``latent_dim``; ``weights`` are plain numbers. Returns the model.
 
@@ -46,7 +46,7 @@ def trained(
     """
     recipe = recipe_of(model, data, steps=steps, seed=seed, peak=peak, weights=weights)
     how = "weights stored with the book"
-    if os.environ.get(SWITCH) or not load_stored(model, recipe):
+    if os.environ.get(SWITCH) == "ignore" or not load_stored(model, recipe):
         history = train(model, data, steps=steps, seed=seed, peak=peak, weights=weights)
         how = f"stopped after {history.steps:,} steps" if history.interrupted else "trained now"
     weighted = [f"{term} × {weight:g}" for term, weight in _not_one(weights).items()]

@@ -1,4 +1,4 @@
-"""The closed forms of chapters 3 and 4, derived once more: by sympy, or by another road."""
+"""The closed forms of chapters 2 to 4, derived once more: by sympy, or by another road."""
 
 import math
 
@@ -38,7 +38,7 @@ def zero(expression) -> bool:
 # ---------------------------------------------------------------------------- KL of Gaussians
 
 
-def test_kl_to_the_standard_normal_is_the_integral_3_10():
+def test_kl_to_the_standard_normal_is_the_integral_3_5():
     log_ratio = log_gaussian(z, mu, s**2) - log_gaussian(z, 0, 1)
     by_integral = over_gaussian(log_ratio, z, mu, s**2)
     assert zero(by_integral - (mu**2 + s**2 - 1 - sp.log(s**2)) / 2)
@@ -72,6 +72,41 @@ def test_kl_of_a_diagonal_from_a_full_gaussian_by_quadrature_4_20():
     ) / 2
     torch.testing.assert_close(by_nodes, by_formula)
     torch.testing.assert_close(kl(MultivariateNormal(mean, torch.diag(sigma**2)), p), by_formula)
+
+
+def test_noise_is_left_where_both_pulls_are_equal_3_12():
+    s2, w = sp.symbols("s2 w", positive=True)
+    loss = a * s2 + w / 2 * (s2 - sp.log(s2))
+    (at_rest,) = sp.solve(sp.diff(loss, s2), s2)
+    assert zero(at_rest - 1 / (1 + 2 * a / w))
+    assert sp.simplify(sp.diff(loss, s2, 2)) == w / (2 * s2**2)  # positive: it is the smallest
+    assert sp.limit(at_rest, w, 0) == 0 and sp.limit(at_rest, w, sp.oo) == 1
+
+
+def test_the_mean_square_of_the_codes_is_1_at_rest_3_14():
+    c = sp.symbols("c", positive=True)
+    K = (c**2 * (mu**2 + s**2) - 1 - sp.log(c**2 * s**2)) / 2  # (3.13) for one image
+    assert zero(sp.diff(K, c).subs(c, 1) - (mu**2 + s**2 - 1))
+
+
+# ---------------------------------------------------------------------------- how the noise dies
+
+
+def test_noise_under_small_steps_downhill_2_15():
+    """v = log σ² goes down the slope of its price ‖w‖² eᵛ (2.14)."""
+    t, w, s_0 = sp.symbols("t w s_0", positive=True)
+    s2 = 1 / (1 / s_0**2 + w**2 * t)
+    assert sp.simplify(sp.diff(sp.log(s2), t) + w**2 * s2) == 0
+    assert s2.subs(t, 0) == s_0**2
+    assert sp.limit(sp.sqrt(s2) * w * sp.sqrt(t), t, sp.oo) == 1
+
+
+def test_price_of_noise_under_a_linear_decoder_2_11():
+    """Coins have mean 0 and covariance I, exactly: the mean over their outcomes is the formula."""
+    W, sigma, r = random_numbers(5, 3), random_numbers(3, seed=1).exp(), random_numbers(5, seed=2)
+    coins = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 3)
+    by_outcomes = (r - (sigma * coins) @ W.T).square().sum(dim=1).mean()
+    torch.testing.assert_close(by_outcomes, r @ r + (sigma**2 * W.square().sum(dim=0)).sum())
 
 
 # ---------------------------------------------------------------------------- mean field

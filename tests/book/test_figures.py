@@ -10,7 +10,9 @@ from matplotlib.path import Path
 
 from vae_book.figures import (
     DIGIT_COLOURS,
+    decoded_plane,
     draw_ellipses,
+    draw_plane,
     ellipse_outlines,
     scatter_codes,
     show_grids,
@@ -215,3 +217,54 @@ def test_each_ellipse_has_the_colour_of_its_digit():
         np.testing.assert_allclose(path.vertices[:-1], outline)
     np.testing.assert_allclose(ax.collections[0].get_offsets(), MEAN)
     assert ax.get_aspect() == 1
+
+
+# --------------------------------------------------------------------------- the plane of codes
+
+
+def place_decoder(z: torch.Tensor) -> torch.Tensor:
+    """Images of 2 × 2 pixels: z₁ and z₂ in the upper row, ink and paper in the lower one."""
+    return torch.stack([z[:, 0], z[:, 1], torch.ones(len(z)), torch.zeros(len(z))], dim=1)
+
+
+def test_decoded_plane_has_z1_to_the_right_and_z2_upwards():
+    array = decoded_plane(place_decoder, (0.0, 0.4), (0.2, 1.0), n=4)
+    assert array.shape == (8, 8)
+    z1, z2 = array[::2, ::2], array[::2, 1::2]  # where the upper pixels of the images stand
+    np.testing.assert_allclose(z1, np.tile([0.05, 0.15, 0.25, 0.35], (4, 1)), atol=1e-6)
+    np.testing.assert_allclose(z2, np.tile([[0.9], [0.7], [0.5], [0.3]], (1, 4)), atol=1e-6)
+    assert (array[1::2, ::2] == 1).all() and (array[1::2, 1::2] == 0).all()  # not turned
+
+
+def test_decoded_plane_leaves_no_gradient_behind():
+    weight = torch.ones((), requires_grad=True)
+    array = decoded_plane(lambda z: weight * place_decoder(z).abs(), (0, 1), (0, 1), n=2)
+    assert isinstance(array, np.ndarray)
+
+
+@pytest.mark.parametrize("n", [0, 2.5])
+def test_decoded_plane_refuses_a_number_of_images_that_is_none(n):
+    with pytest.raises((TypeError, ValueError), match="n: expected"):
+        decoded_plane(place_decoder, (0, 1), (0, 1), n=n)
+
+
+def test_draw_plane_puts_each_image_at_its_code():
+    """Somewhere in the axes, the picture shows the ink of the code at this very place."""
+    across, up = (-1.0, 3.0), (0.0, 4.0)
+
+    def one_dark_cell(z):  # only the cell around (2.5, 0.5), on the lower right
+        near = (z - torch.tensor([2.5, 0.5])).abs().amax(dim=1) < 0.1
+        return near.float()[:, None].expand(-1, 4)
+
+    ax = Figure().add_subplot()
+    draw_plane(ax, one_dark_cell, across, up, n=4)
+    (image,) = ax.images
+    left, right, bottom, top = image.get_extent()
+    assert (left, right, bottom, top) == (*across, *up) and image.origin == "upper"
+    rows, columns = np.nonzero(np.asarray(image.get_array()))
+    height, width = image.get_array().shape
+    x = left + (columns + 0.5) / width * (right - left)
+    y = top - (rows + 0.5) / height * (top - bottom)
+    assert x.mean() == pytest.approx(2.5) and y.mean() == pytest.approx(0.5)
+    assert image.get_clim() == (0, 1) and image.get_cmap().name == "gray_r"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$z_1$", "$z_2$")

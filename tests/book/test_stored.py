@@ -89,3 +89,43 @@ def test_a_switch_that_is_neither(monkeypatch):
     monkeypatch.setenv("VAE_CORE_STORED", "yes")
     with pytest.raises(ValueError, match="VAE_CORE_STORED: expected ignore or write, got 'yes'"):
         stored("runs", "mnist")
+
+
+def helper():
+    return 8
+
+
+def other_helper():
+    return 9
+
+
+def test_functions_that_a_result_builds_on_count_as_its_code(folder, monkeypatch):
+    monkeypatch.setenv("VAE_CORE_STORED", "write")
+    long_run(uses=helper)[0](3)
+    monkeypatch.delenv("VAE_CORE_STORED")
+    train, runs = long_run(uses=helper)
+    train(3)
+    assert runs == []
+    train, runs = long_run(uses=other_helper)
+    train(3)
+    assert runs == [3]
+
+
+def test_several_things_that_a_result_builds_on(folder, monkeypatch):
+    def run(*uses):
+        runs = []
+
+        @stored("runs", "mnist", *uses)
+        def train(seed):
+            runs.append(seed)
+            return seed
+
+        train(3)
+        return runs
+
+    monkeypatch.setenv("VAE_CORE_STORED", "write")
+    run(helper, Model)
+    monkeypatch.delenv("VAE_CORE_STORED")
+    assert run(helper, Model) == []
+    for uses in ((helper,), (Model,), (other_helper, Model), (helper, OtherModel)):
+        assert run(*uses) == [3]

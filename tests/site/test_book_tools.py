@@ -337,6 +337,9 @@ def test_run_times_in_words(seconds, words):
         ("1, 2", "1, 2, 3", False),
         ("z1 = 5", "z2 = 5", False),
         ("nan", "1.0", False),
+        ("nan", "inf", False),
+        ("weights stored with the book", "trained now", True),
+        ("trained now", "stopped after 3 steps", False),
     ],
 )
 def test_measured_values_agree_within_the_tolerance(stored, got, same):
@@ -462,7 +465,7 @@ with check('a list'):
 @pytest.fixture
 def claiming(executed, monkeypatch):
     """A little book with claims in both forms, to be tried with two seeds."""
-    monkeypatch.setattr(claims, "CLAIM_SEEDS", range(2))
+    monkeypatch.setattr(claims, "CLAIM_SEEDS", dict.fromkeys(claims.CLAIM_DATA, range(2)))
     monkeypatch.setattr(kernel, "PROBE", "import os; print(os.environ['VAE_CORE_DATA'])")
     page = executed / "book/pages/claims.md"
     page.write_text("# Claims\n\n<!-- claims --><!-- /claims -->\n")

@@ -114,4 +114,20 @@ def test_the_installed_packages_run_the_readme_and_have_the_ruler(colab, tmp_pat
     code += "print(*sorted(path.name for path in stored.FOLDER.iterdir()))\n"
     out = run(python, "-c", code, cwd=tmp_path, env=env | {"VAE_CORE_DATA": "strokes"})
     assert "importance-weighted log p(x), k = 500" in out
-    assert out.splitlines()[-1] == "tutorial_experiment.json"
+    assert out.splitlines()[-1] == "ladder.json tutorial_experiment.json"
+
+
+@pytest.mark.parametrize("name", os.environ.get("VAE_BOOK_COLAB", "03_kl_term").split())
+def test_a_whole_chapter_runs_with_what_was_installed(colab, tmp_path, name):
+    """Alone in an empty folder, with the weights and results that ship: nothing is trained that a
+    reader shouldn't wait for. (One chapter; $VAE_BOOK_COLAB names others.)"""
+    python, env = colab
+    (page,) = (page for page in pages.pages(ROOT) if page.name == name)
+    cells = pages.code_cells(pages.notebook(page.md.read_text(encoding="utf-8")))
+    script = tmp_path / "chapter.ipy"
+    script.write_text("import google.colab\n" + "\n".join(cell.source for cell in cells))
+    env = env | {"VAE_CORE_DATA": "strokes", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+    out = run(python, "-m", "IPython", "--no-banner", script, cwd=tmp_path, env=env)
+    assert out.count(" hold\n") == sum("with check(" in cell.source for cell in cells) > 0
+    assert "stored with the book" in out or "ladder.climb" not in script.read_text()
+    assert os.listdir(tmp_path) == ["chapter.ipy"]

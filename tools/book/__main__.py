@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     for name, text in (
         ("execute", "run on MNIST and store the outputs"),
         ("reproduce", "run on MNIST and compare with the stored outputs"),
-        ("claims", "run with five seeds on three data sets; store the claims' ranges"),
+        ("claims", "run with several seeds on three data sets; store the claims' ranges"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("chapter", nargs="?", help="a page's number or name (default: all)")

@@ -12,6 +12,7 @@ from .pages import Refused, code_cells, pages, read_notebook, texts_of
 TOLERANCE = 0.1
 MEASURED = re.compile(r"⟨([^⟩]*)⟩")
 NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+HOW_MADE = re.compile("(?:weights )?stored with the book|trained now")
 BELOW = re.compile(r", (?:above \S+ and )?below (\S+)")
 
 
@@ -70,9 +71,13 @@ def bound(after: str) -> float:
 def agree(stored: str, got: str, bound: float = 0.0) -> bool:
     """Same words, and numbers within 10 % or one unit of the last printed digit.
 
+    Whether a result was stored or trained now may differ.
+
     10 % of the value, or of the bound that it was claimed to lie below: how far a rounding error
     of 1e-7 lies below 1e-5 differs from one processor to the next.
     """
+    if HOW_MADE.fullmatch(stored) and HOW_MADE.fullmatch(got):
+        return True
     words, new_words = (" ".join(NUMBER.sub(" # ", text).split()) for text in (stored, got))
     if words != new_words:
         return False

@@ -115,7 +115,8 @@ def _judge(
     if only is not None and only not in NAMES:
         raise ValueError(f"only: expected one of {', '.join(NAMES)}, got {only!r}")
     try:
-        number = float(value)
+        # Of a tensor with a gradient float() warns.
+        number = float(value.detach() if hasattr(value, "detach") else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"value: expected one number, got {value!r}") from error
 

@@ -129,11 +129,20 @@ def _draw_point(ax: Axes, x: float, y: float, scale, fd_prior: float, fd_fitted:
 
 
 def _write_names(ax: Axes, points: Sequence[Point], places: np.ndarray, off: np.ndarray) -> None:
-    """Each name above and right of its point; off the scale upright above it, for want of room."""
-    for point, place, is_off in zip(points, places, off, strict=True):
-        shift, side, turn = ((0, 10), "center", 90) if is_off else ((7, 6), "left", 0)
+    """Names above and below their points in turn, so that neighbours' don't meet; off
+    the scale upright above them, for want of room."""
+    above = True
+    for index in np.argsort(places, kind="stable"):
+        point, place, is_off = points[index], places[index], off[index]
+        if is_off:
+            shift, side, height, turn = (0, 10), "center", "bottom", 90
+        elif above:
+            shift, side, height, turn = (7, 6), "left", "bottom", 0
+        else:
+            shift, side, height, turn = (7, -7), "left", "top", 0
+        above = not above
         ax.annotate(label_of(point, is_off), (place, point.distortion), xytext=shift,
-                    textcoords="offset points", ha=side, va="bottom", fontsize=9, rotation=turn,
+                    textcoords="offset points", ha=side, va=height, fontsize=9, rotation=turn,
                     zorder=4)  # fmt: skip
 
 

@@ -176,3 +176,9 @@ def test_collecting_marks_failures_and_goes_on(capsys, monkeypatch):
     monkeypatch.setenv("VAE_CORE_CLAIMS", "yes")
     with pytest.raises(ValueError, match="VAE_CORE_CLAIMS: expected collect or nothing, got 'yes'"):
         claim("a", 2, above=1)
+
+
+def test_a_value_with_a_gradient_is_a_number_like_any_other(capsys, recwarn):
+    claim("weight", torch.tensor(2.0, requires_grad=True), above=1)
+    assert capsys.readouterr().out == "✓ weight: ⟨2⟩, above 1\n"
+    assert not recwarn.list

@@ -178,14 +178,14 @@ def test_trained_kinds_and_weights(few):
 def test_one_line_says_what_was_trained_and_what_was_stored(few, own_folder, monkeypatch, capsys):
     monkeypatch.setattr(ladder, "WEIGHTS", (1,))
     climb(few, seed=0, steps=1)
-    assert capsys.readouterr().out == "3 models, 1 steps each: ⟨3 trained now⟩\n"
+    assert capsys.readouterr().out == "3 models, 1 steps each: ⟨trained now⟩\n"
     assert not own_folder.exists()
     monkeypatch.setenv("VAE_CORE_STORED", "write")
     made = climb(few, seed=0, steps=1)
     monkeypatch.delenv("VAE_CORE_STORED")
     capsys.readouterr()
     again = climb(few, seed=0, steps=1)
-    assert capsys.readouterr().out == "3 models, 1 steps each: ⟨all stored with the book⟩\n"
+    assert capsys.readouterr().out == "3 models, 1 steps each: ⟨stored with the book⟩\n"
     assert list(again) == list(made) == ["AE", "w = 0", "w = 1"]
     for name, rung in again.items():
         assert rung.fd == made[name].fd and torch.equal(rung.drawn, made[name].drawn)

@@ -15,7 +15,7 @@ CLAIM_DATA = {  # where each claim is tried, and what the table calls it
     "strokes": "StrokeDigits",
     "brush": "BrushDigits",
 }
-# The third set is there to show what is true of the other two only: fewer seeds do.
+# The third set is there to show what is true of the other two only: two seeds do.
 CLAIM_SEEDS = {"mnist": range(5), "strokes": range(5), "brush": range(2)}
 # A mark between brackets: the claim is about one data set only, and judged only there.
 CLAIM = re.compile(

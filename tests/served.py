@@ -87,6 +87,9 @@ class Visit:
         if change is not None:
             self.page.route(self.address + path, lambda route: alter(route, change), times=1)
         self.page.goto(self.address + path, wait_until="load")
+        # Colours on their way from one mode to the other are nobody's colours.
+        still = "* { transition: none !important; animation: none !important }"
+        self.page.add_style_tag(content=still)
         self.ask("settle")
         return self.page
 

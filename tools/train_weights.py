@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
         seed_everything(SEED)
         return self.kind(self.latent_dim)
 
-    def how(self) -> dict:
+    def training(self) -> dict:
         return {"steps": self.steps, "seed": SEED, "peak": self.peak, "weights": self.weights}
 
 
@@ -75,8 +75,8 @@ def save_half(model: nn.Module, recipe: dict[str, str]) -> None:
 def differences(recipe: Recipe, data: ImageData, store: bool) -> int:
     """Train by one recipe on one data set, print what was measured; how much of it differs."""
     new = recipe.model()
-    header = weights.recipe_of(new, data, **recipe.how())
-    weights.train(new, data, **recipe.how())
+    header = weights.recipe_of(new, data, recipe.training())
+    weights.train(new, data, **recipe.training())
     if store:
         save_half(new, header)
     print(weights.file_of(header).stem, flush=True)

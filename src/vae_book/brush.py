@@ -5,7 +5,7 @@ drawn by formula as StrokeDigits are, but every skeleton is another, and so is t
 like a broad fountain pen's, held at an angle. It draws a wide line across its edge and a thin one
 along it. Pressure on it varies, and its ink fades along the line.
 
-The same seed gives the same bytes on every machine: `vae_book._handwriting` says how.
+The same seed gives the same bytes on every machine: `vae_book.handwriting` says how.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import functools
 
 import numpy as np
 
-from vae_book._handwriting import (
+from vae_book.handwriting import (
     EDGE,
     SIZE,
     Drawn,
@@ -29,7 +29,7 @@ from vae_book._handwriting import (
     soft_edge,
 )
 
-__all__ = ["FACTORS", "N_STYLES", "SHA256", "dataset", "describe", "draw", "render"]
+__all__ = ["FACTORS", "HAND", "SHA256", "dataset"]
 
 N_TRAIN, N_TEST = 20_000, 4_000
 SEED_TRAIN, SEED_TEST = 2, 3
@@ -53,7 +53,7 @@ FACTORS: dict[str, Factor] = {
     "uneven": Factor("ratio", 0.0, 0.25, "how far the pressure strays along the line"),
 }
 
-# Styles of each digit, written as `_handwriting.Styles` says.
+# Styles of each digit, written as `handwriting.Styles` says.
 _STYLES: Styles = {
     0: [
         (2, "29,0 14,13 8,48 15,87 30,100 44,86 50,48 43,13 29,0"),
@@ -174,47 +174,17 @@ def _ink(
     return (darkness * soft_edge(thin / 2 - np.sqrt(nearest))).transpose(2, 0, 1)
 
 
-_HAND = Hand(_STYLES, FACTORS, _pen_size, _ink, _N_KNOTS)
-N_STYLES = _HAND.n_styles
-
-
-def describe(n: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """What `render(n, seed)` will draw: labels [n], factors, and noise [n, 54].
-
-    The noise is the wobble's (48) and the pressure's (6). Cheap, since nothing is drawn. The first
-    m samples are those of `describe(m, seed)`. Raises as `render` does.
-    """
-    return _HAND.describe(n, seed)
-
-
-def draw(labels: np.ndarray, factors: dict[str, np.ndarray], noise: np.ndarray) -> np.ndarray:
-    """Draws what `describe` describes: uint8 [n, 28, 28], 0 paper, 255 ink.
-
-    Change a factor first to see what it alone does.
-    """
-    return _HAND.draw(labels, factors, noise)
-
-
-def render(n: int, seed: int) -> Drawn:
-    """Draws n digits: the same bytes for the same seed on every machine.
-
-    Returns images (uint8 [n, 28, 28], 0 paper, 255 ink), labels (int64 [n], each digit equally
-    often, to within one) and factors: each name of `FACTORS` (float64 [n]) and "style" (int64 [n],
-    which of the digit's `N_STYLES` ways of writing it). The first m of n samples are
-    `render(m, seed)`.
-
-    Raises TypeError or ValueError if n is not a positive or seed not a non-negative integer.
-    """
-    return _HAND.render(n, seed)
+#: How these digits are written: ``HAND.render(n, seed)`` draws n of them.
+HAND = Hand(_STYLES, FACTORS, _pen_size, _ink, _N_KNOTS)
 
 
 @functools.cache
 def dataset() -> tuple[Drawn, Drawn]:
-    """The BrushDigits data set: 20,000 training and 4,000 test digits, each as `render` gives.
+    """The BrushDigits data set: 20,000 training and 4,000 test digits, as `HAND.render` gives.
 
     Drawn once a process (a few seconds), checked against the committed hash, and read-only.
 
     Raises RuntimeError if this machine draws other bytes than the published ones.
     """
-    train, test = render(N_TRAIN, SEED_TRAIN), render(N_TEST, SEED_TEST)
+    train, test = HAND.render(N_TRAIN, SEED_TRAIN), HAND.render(N_TEST, SEED_TEST)
     return published("brush", SHA256, train, test)

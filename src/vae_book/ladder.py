@@ -45,8 +45,8 @@ class Rung:
     ``mean_square`` of the codes, ``sigma2`` (the harmonic mean of σ² over images) and ``price``
     (the mean of ‖∂g/∂zᵢ‖²) have one number for each coordinate. ``clouds`` are μ and σ of ten test
     images in the coordinate whose means differ most. Pictures are in [0, 1]: ``copies`` of the
-    first test 8 but two, from eight draws of its cloud, and what is ``drawn`` from N(0, I) and
-    ``from_fit`` with the same noise in every rung.
+    third 8 among the test images, from eight draws of its cloud, and what is ``drawn`` from
+    N(0, I) and ``from_fit`` with the same noise in every rung.
 
     Shapes: one per coordinate ``[8]``; ``clouds`` ``[10, 2]``; pictures ``[n, 784]``.
     """

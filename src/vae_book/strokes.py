@@ -5,7 +5,7 @@ skeletons: a few smooth strokes through control points. Each sample bends its sk
 stretches, slants, turns and scales it, puts its centre of mass into the middle of the image, as
 MNIST does, moves it a little, and inks it with a round, soft pen.
 
-The same seed gives the same bytes on every machine: `vae_book._handwriting` says how.
+The same seed gives the same bytes on every machine: `vae_book.handwriting` says how.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import functools
 
 import numpy as np
 
-from vae_book._handwriting import (
+from vae_book.handwriting import (
     EDGE,
     SIZE,
     Drawn,
@@ -27,7 +27,7 @@ from vae_book._handwriting import (
     soft_edge,
 )
 
-__all__ = ["FACTORS", "N_STYLES", "SHA256", "dataset", "describe", "draw", "render"]
+__all__ = ["FACTORS", "HAND", "SHA256", "dataset"]
 
 N_TRAIN, N_TEST = 20_000, 4_000
 SEED_TRAIN, SEED_TEST = 0, 1
@@ -118,47 +118,17 @@ def _ink(
     return soft_edge(thickness / 2 - np.sqrt(nearest)).transpose(2, 0, 1)
 
 
-_HAND = Hand(_STYLES, FACTORS, _pen_size, _ink)
-N_STYLES = _HAND.n_styles
-
-
-def describe(n: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """What `render(n, seed)` will draw: labels [n], factors, and the wobble's noise [n, 48].
-
-    Cheap, since nothing is drawn. The first m samples are those of `describe(m, seed)`. Raises as
-    `render` does.
-    """
-    return _HAND.describe(n, seed)
-
-
-def draw(labels: np.ndarray, factors: dict[str, np.ndarray], noise: np.ndarray) -> np.ndarray:
-    """Draws what `describe` describes: uint8 [n, 28, 28], 0 paper, 255 ink.
-
-    Change a factor first to see what it alone does.
-    """
-    return _HAND.draw(labels, factors, noise)
-
-
-def render(n: int, seed: int) -> Drawn:
-    """Draws n digits: the same bytes for the same seed on every machine.
-
-    Returns images (uint8 [n, 28, 28], 0 paper, 255 ink), labels (int64 [n], each digit equally
-    often, to within one) and factors: each name of `FACTORS` (float64 [n]) and "style" (int64 [n],
-    which of the digit's `N_STYLES` ways of writing it). The first m of n samples are
-    `render(m, seed)`.
-
-    Raises TypeError or ValueError if n is not a positive or seed not a non-negative integer.
-    """
-    return _HAND.render(n, seed)
+#: How these digits are written: ``HAND.render(n, seed)`` draws n of them.
+HAND = Hand(_STYLES, FACTORS, _pen_size, _ink)
 
 
 @functools.cache
 def dataset() -> tuple[Drawn, Drawn]:
-    """The StrokeDigits data set: 20,000 training and 4,000 test digits, each as `render` gives.
+    """The StrokeDigits data set: 20,000 training and 4,000 test digits, as `HAND.render` gives.
 
     Drawn once a process (a second or two), checked against the committed hash, and read-only.
 
     Raises RuntimeError if this machine draws other bytes than the published ones.
     """
-    train, test = render(N_TRAIN, SEED_TRAIN), render(N_TEST, SEED_TEST)
+    train, test = HAND.render(N_TRAIN, SEED_TRAIN), HAND.render(N_TEST, SEED_TEST)
     return published("strokes", SHA256, train, test)

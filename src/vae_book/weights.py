@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from safetensors import safe_open
 from torch import nn
@@ -44,14 +44,15 @@ def trained(
 
     Raises: TypeError for a weight that isn't a number, and what ``fit`` raises.
     """
-    recipe = recipe_of(model, data, steps=steps, seed=seed, peak=peak, weights=weights)
-    how = "weights stored with the book"
+    training = {"steps": steps, "seed": seed, "peak": peak, "weights": weights or {}}
+    recipe = recipe_of(model, data, training)
+    source = "weights stored with the book"
     if os.environ.get(SWITCH) == "ignore" or not load_stored(model, recipe):
-        history = train(model, data, steps=steps, seed=seed, peak=peak, weights=weights)
-        how = f"stopped after {history.steps:,} steps" if history.interrupted else "trained now"
-    weighted = [f"{term} × {weight:g}" for term, weight in _not_one(weights).items()]
+        history = train(model, data, **training)
+        source = f"stopped after {history.steps:,} steps" if history.interrupted else "trained now"
+    weighted = [f"{term} × {weight:g}" for term, weight in _not_one(weights or {}).items()]
     words = [type(model).__name__, f"d = {model.latent_dim}", *weighted, f"{steps:,} steps"]
-    print(f"{', '.join(words)}: ⟨{how}⟩")
+    print(f"{', '.join(words)}: ⟨{source}⟩")
     return model
 
 
@@ -62,7 +63,7 @@ def train(
     steps: int,
     seed: int,
     peak: float,
-    weights: Mapping[str, float] | None,
+    weights: Mapping[str, float],
 ) -> History:
     """Train a model in place without a word, other than a progress bar where somebody watches."""
     with contextlib.redirect_stdout(io.StringIO()):  # the bar is on stderr
@@ -71,29 +72,24 @@ def train(
             data.train.images,
             steps=steps,
             lr=one_cycle(steps, peak=peak),
-            weights=weights or {},
+            weights=weights,
             seed=seed,
         )
 
 
-def recipe_of(
-    model: nn.Module,
-    data: ImageData,
-    *,
-    steps: int,
-    seed: int,
-    peak: float,
-    weights: Mapping[str, float] | None,
-) -> dict[str, str]:
-    """All that decides which weights come out of a training, as a file's header has it."""
+def recipe_of(model: nn.Module, data: ImageData, training: Mapping[str, Any]) -> dict[str, str]:
+    """All that decides which weights come out of a training, as a file's header has it.
+
+    ``training`` has what ``train`` takes by name.
+    """
     return {
         "class": type(model).__name__,
         "latent_dim": str(model.latent_dim),
         "shapes": " ".join("x".join(map(str, p.shape)) for p in model.parameters()),
-        "weights": json.dumps(_not_one(weights), sort_keys=True),
-        "steps": str(steps),
-        "peak": f"{peak:g}",
-        "seed": str(seed),
+        "weights": json.dumps(_not_one(training["weights"]), sort_keys=True),
+        "steps": str(training["steps"]),
+        "peak": f"{training['peak']:g}",
+        "seed": str(training["seed"]),
         "data": data.name,
         "images": f"{len(data.train)} {data.binarisation}",
     }
@@ -119,9 +115,9 @@ def load_stored(model: nn.Module, recipe: Mapping[str, str]) -> bool:
     return True
 
 
-def _not_one(weights: Mapping[str, float] | None) -> dict[str, float]:
+def _not_one(weights: Mapping[str, float]) -> dict[str, float]:
     """The weights that change the loss, as floats: a term without a weight counts once."""
-    for term, weight in (weights or {}).items():
+    for term, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, (int, float)):
             raise TypeError(f"weights[{term!r}]: expected a number, got {weight!r}")
-    return {term: float(weight) for term, weight in (weights or {}).items() if weight != 1}
+    return {term: float(weight) for term, weight in weights.items() if weight != 1}

@@ -20,15 +20,15 @@ def test():
 
 def redraw(n=200, seed=11, **changes):
     """The same digits again with some factors set to a number."""
-    labels, factors, noise = brush.describe(n, seed)
+    labels, factors, noise = brush.HAND.describe(n, seed)
     for name, value in changes.items():
         factors[name] = np.full_like(factors[name], value)
-    return brush.draw(labels, factors, noise) / 255
+    return brush.HAND.draw(labels, factors, noise) / 255
 
 
 def straight(digit, style, **changes):
     """Images [N, 28, 28] of one style, drawn upright and large by a steady hand."""
-    labels, factors, _ = brush.describe(400, 11)
+    labels, factors, _ = brush.HAND.describe(400, 11)
     images = redraw(400, 11, **(STILL | {"scale": 20} | changes))
     images = images[(labels == digit) & (factors["style"] == style)]
     assert len(images) > 5
@@ -88,13 +88,13 @@ def test_the_ink_fades_from_the_beginning_of_the_line_to_its_end():
 
 
 def test_pressure_makes_the_line_wider_and_darker_at_once():
-    labels, factors, noise = brush.describe(200, 11)
+    labels, factors, noise = brush.HAND.describe(200, 11)
     for name, value in {"uneven": 0.25, "fade": 0, "ink": 0.7}.items():
         factors[name][:] = value
     images = {}
     for pressure in (0.0, 0.5, 1.0):  # as random numbers: least, medium, greatest
         noise[:, -brush._N_KNOTS :] = pressure
-        images[pressure] = brush.draw(labels, factors, noise) / 255
+        images[pressure] = brush.HAND.draw(labels, factors, noise) / 255
     peaks = [np.median(images[p].max((1, 2))) for p in images]
     assert np.allclose(peaks, [0.7 * 0.75, 0.7, 0.7 * 1.25], rtol=0.03)
     area = [(x / x.max((1, 2), keepdims=True)).sum((1, 2)) for x in images.values()]
@@ -102,13 +102,13 @@ def test_pressure_makes_the_line_wider_and_darker_at_once():
 
 
 def test_an_even_pressure_needs_no_noise():
-    labels, factors, noise = brush.describe(100, 4)
+    labels, factors, noise = brush.HAND.describe(100, 4)
     factors["uneven"][:] = 0
-    before = brush.draw(labels, factors, noise)
+    before = brush.HAND.draw(labels, factors, noise)
     noise[:, -brush._N_KNOTS :] = 0.9
-    assert np.array_equal(brush.draw(labels, factors, noise), before)
+    assert np.array_equal(brush.HAND.draw(labels, factors, noise), before)
     factors["uneven"][:] = 0.2
-    assert not np.array_equal(brush.draw(labels, factors, noise), before)
+    assert not np.array_equal(brush.HAND.draw(labels, factors, noise), before)
 
 
 # ---------------------------------------------------------------------------- place, size, shape
@@ -128,7 +128,7 @@ def test_shift_moves_the_ink():
 
 
 def test_scale_is_the_longer_side_of_the_ink():
-    _, factors, _ = brush.describe(200, 11)
+    _, factors, _ = brush.HAND.describe(200, 11)
     images = redraw(shift_x=0, shift_y=0, uneven=0, fade=0, ink=1)
     for image, scale in zip(images, factors["scale"], strict=True):
         sides = []
@@ -153,7 +153,7 @@ def test_the_hands_and_ranges_are_other_ones():
         for module in (brush, strokes)
     )
     assert not ours & theirs
-    assert all(n >= 2 for n in brush.N_STYLES.values())
+    assert all(n >= 2 for n in brush.HAND.n_styles.values())
     for name in ("slant", "rotation", "scale", "shift_x", "shift_y"):
         a, b = brush.FACTORS[name], strokes.FACTORS[name]
         assert a.low < b.low and b.high < a.high, name

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from vae_book import _handwriting, brush, strokes
+from vae_book import brush, handwriting, strokes
 from vae_book.frechet import digit_classifier
 
 
@@ -72,14 +72,14 @@ def test_shapes_types_and_read_only(digits):
 
 def test_a_seed_gives_the_same_digits_however_many(digits):
     train = digits.dataset()[0]
-    images, labels, factors = digits.render(333, digits.SEED_TRAIN)
+    images, labels, factors = digits.HAND.render(333, digits.SEED_TRAIN)
     assert np.array_equal(images, train[0][:333])
     assert np.array_equal(labels, train[1][:333])
     assert all(np.array_equal(values, train[2][name][:333]) for name, values in factors.items())
 
 
 def test_another_seed_gives_other_digits(digits):
-    a, b = digits.render(50, 7), digits.render(50, 8)
+    a, b = digits.HAND.render(50, 7), digits.HAND.render(50, 8)
     assert not np.array_equal(a[1], b[1])
     assert not (set(map(bytes, a[0])) & set(map(bytes, b[0])))
 
@@ -90,9 +90,9 @@ def test_training_and_test_digits_differ(digits):
 
 
 def test_the_size_of_the_chunks_changes_nothing(digits, monkeypatch):
-    expected = digits.render(300, 5)[0]
-    monkeypatch.setattr(_handwriting, "CHUNK", 7)
-    assert np.array_equal(digits.render(300, 5)[0], expected)
+    expected = digits.HAND.render(300, 5)[0]
+    monkeypatch.setattr(handwriting, "CHUNK", 7)
+    assert np.array_equal(digits.HAND.render(300, 5)[0], expected)
 
 
 # ---------------------------------------------------------------------------- labels and factors
@@ -103,7 +103,7 @@ def test_labels_are_balanced(digits):
     assert np.bincount(train[1]).tolist() == [2_000] * 10
     assert np.bincount(train[1][-2_000:]).tolist() == [200] * 10  # the validation part
     assert np.bincount(test[1]).tolist() == [400] * 10
-    counts = np.bincount(digits.render(37, 3)[1], minlength=10)
+    counts = np.bincount(digits.HAND.render(37, 3)[1], minlength=10)
     assert set(counts.tolist()) == {3, 4}
 
 
@@ -134,10 +134,10 @@ def test_factors_are_independent_of_each_other_and_of_the_label(digits):
 
 def test_every_style_occurs(digits):
     train = digits.dataset()[0]
-    for digit, n_styles in digits.N_STYLES.items():
+    for digit, n_styles in digits.HAND.n_styles.items():
         counts = np.bincount(train[2]["style"][train[1] == digit], minlength=n_styles)
         assert len(counts) == n_styles and counts.min() > 150
-    assert sum(n > 1 for n in digits.N_STYLES.values()) >= 6
+    assert sum(n > 1 for n in digits.HAND.n_styles.values()) >= 6
 
 
 # ---------------------------------------------------------------------------- effects of factors
@@ -145,10 +145,10 @@ def test_every_style_occurs(digits):
 
 def redraw(n=200, seed=11, **changes):
     """The same digits again with some factors set to a number (or by a function of the factors)."""
-    labels, factors, noise = strokes.describe(n, seed)
+    labels, factors, noise = strokes.HAND.describe(n, seed)
     for name, value in changes.items():
         factors[name] = np.full_like(factors[name], value)
-    return strokes.draw(labels, factors, noise).astype(float) / 255
+    return strokes.HAND.draw(labels, factors, noise).astype(float) / 255
 
 
 def moments(images):
@@ -184,11 +184,11 @@ def test_thickness_adds_ink_in_proportion():
 
 def test_thickness_is_a_width_in_pixels(train):
     # Ink across the upright stem of a plain 1, in the middle rows.
-    labels, factors, noise = strokes.describe(400, 11)
+    labels, factors, noise = strokes.HAND.describe(400, 11)
     for name in ("slant", "rotation", "wobble"):
         factors[name][:] = 0
     ones = (labels == 1) & (factors["style"] == 0)
-    across = (strokes.draw(labels, factors, noise)[ones] / 255)[:, 13].sum(1)
+    across = (strokes.HAND.draw(labels, factors, noise)[ones] / 255)[:, 13].sum(1)
     assert np.allclose(across, factors["thickness"][ones], atol=0.1)
 
 
@@ -212,7 +212,7 @@ def test_slant_and_thickness_show_in_the_images_as_they_are(train):
 
 
 def test_rotation_turns_clockwise():
-    labels, _, _ = strokes.describe(200, 11)
+    labels, _, _ = strokes.HAND.describe(200, 11)
     ones = labels == 1
     for degrees in (-10, 6):
         a, b = (moments(redraw(rotation=r, slant=0, wobble=0)[ones])[2] for r in (0, degrees))
@@ -224,7 +224,7 @@ def test_rotation_turns_clockwise():
 
 def test_scale_is_the_longer_side_of_the_ink():
     images = redraw(shift_x=0, shift_y=0)
-    labels, factors, _ = strokes.describe(200, 11)
+    labels, factors, _ = strokes.HAND.describe(200, 11)
     for image, scale in zip(images, factors["scale"], strict=True):
         # Where the ink falls to one half, to a fraction of a pixel, along each side.
         sides = []
@@ -238,17 +238,17 @@ def test_aspect_stretches_the_width():
     neutral = dict(slant=0, rotation=0, wobble=0, thickness=2)
     narrow, wide = (moments(redraw(aspect=a, **neutral))[2] for a in (0.85, 1.2))
     ratio = np.sqrt((wide[0] / wide[2]) / (narrow[0] / narrow[2]))
-    zeros = strokes.describe(200, 11)[0] == 0
+    zeros = strokes.HAND.describe(200, 11)[0] == 0
     assert np.allclose(ratio[zeros], 1.2 / 0.85, rtol=0.1)
     assert np.all(ratio > 1)
 
 
 def test_wobble_is_all_that_is_left_between_two_writings_of_a_digit():
-    labels, factors, _ = strokes.describe(300, 2)
+    labels, factors, _ = strokes.HAND.describe(300, 2)
     fixed = {name: (f.low + f.high) / 2 for name, f in strokes.FACTORS.items() if name != "wobble"}
     still = redraw(300, 2, wobble=0, **fixed)
     little, much = (redraw(300, 2, wobble=w, **fixed) for w in (0.02, 0.06))
-    for digit, n_styles in strokes.N_STYLES.items():
+    for digit, n_styles in strokes.HAND.n_styles.items():
         for style in range(n_styles):
             mine = (labels == digit) & (factors["style"] == style)
             assert mine.sum() > 1 and np.ptp(still[mine], axis=0).max() == 0
@@ -258,11 +258,11 @@ def test_wobble_is_all_that_is_left_between_two_writings_of_a_digit():
 
 def test_styles_of_a_digit_differ(digits):
     fixed = {name: (f.low + f.high) / 2 for name, f in digits.FACTORS.items()} | {"wobble": 0}
-    labels = np.concatenate([[d] * k for d, k in digits.N_STYLES.items()])
-    style = np.concatenate([np.arange(k) for k in digits.N_STYLES.values()])
+    labels = np.concatenate([[d] * k for d, k in digits.HAND.n_styles.items()])
+    style = np.concatenate([np.arange(k) for k in digits.HAND.n_styles.values()])
     factors = {name: np.full(len(labels), float(value)) for name, value in fixed.items()}
-    noise = np.full((len(labels), digits.describe(1, 0)[2].shape[1]), 0.5)
-    images = digits.draw(labels, factors | {"style": style}, noise) / 255
+    noise = np.full((len(labels), digits.HAND.describe(1, 0)[2].shape[1]), 0.5)
+    images = digits.HAND.draw(labels, factors | {"style": style}, noise) / 255
     distance = np.sqrt(((images[:, None] - images) ** 2).mean((2, 3)))
     np.fill_diagonal(distance, 1)
     assert distance.min() > 0.05
@@ -312,5 +312,5 @@ def test_a_small_cnn_reads_them_and_a_linear_classifier_does_not_quite(train, te
 )
 def test_bad_input(digits, n, seed, error, message):
     with pytest.raises(error) as caught:
-        digits.render(n, seed)
+        digits.HAND.render(n, seed)
     assert str(caught.value) == message

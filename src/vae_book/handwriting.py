@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = ["Factor", "Hand"]
+
 SIZE = 28  # pixels
 CHUNK = 64  # images drawn together: few enough for the processor's cache
 SPACING = 0.03  # between the pen's positions, in digit heights: about half a pixel
@@ -107,7 +109,11 @@ class Hand:
         return {digit: len(styles) for digit, styles in self.styles.items()}
 
     def describe(self, n: int, seed: int) -> tuple[np.ndarray, Values, np.ndarray]:
-        """Labels [n], factors, and noise [n, N_WOBBLE + n_noise] of n samples."""
+        """What `render(n, seed)` will draw: labels [n], factors, noise [n, N_WOBBLE + n_noise].
+
+        Cheap, since nothing is drawn. The first m samples are those of `describe(m, seed)`. Raises
+        as `render` does.
+        """
         _check_count("n", n, low=1)
         _check_count("seed", seed, low=0)
         # Balanced labels: the ten digits in a new order for every ten samples.
@@ -130,7 +136,10 @@ class Hand:
         return labels, values, u[:, 1 + len(self.factors) :]
 
     def draw(self, labels: np.ndarray, factors: Values, noise: np.ndarray) -> np.ndarray:
-        """Draws what `describe` describes: uint8 [n, 28, 28], 0 paper, 255 ink."""
+        """Draws what `describe` describes: uint8 [n, 28, 28], 0 paper, 255 ink.
+
+        Change a factor first to see what it alone does.
+        """
         images = np.empty((len(labels), SIZE, SIZE), dtype=np.uint8)
         for digit, skeletons in self.skeletons.items():
             for style, skeleton in enumerate(skeletons):
@@ -144,7 +153,15 @@ class Hand:
         return images
 
     def render(self, n: int, seed: int) -> Drawn:
-        """Draws n digits: images, labels and factors."""
+        """Draws n digits: the same bytes for the same seed on every machine.
+
+        Returns images (uint8 [n, 28, 28], 0 paper, 255 ink), labels (int64 [n], each digit equally
+        often, to within one) and factors: each name of `factors` (float64 [n]) and "style" (int64
+        [n], which of the digit's `n_styles` ways of writing it). The first m of n samples are
+        `render(m, seed)`.
+
+        Raises TypeError or ValueError if n is not a positive or seed not a non-negative integer.
+        """
         labels, factors, noise = self.describe(n, seed)
         return self.draw(labels, factors, noise), labels, factors
 

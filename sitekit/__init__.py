@@ -1,4 +1,5 @@
-"""The site's own Sphinx extension: mathematics, theme and API pages, all without a foreign host."""
+"""The site's own Sphinx extension: mathematics, theme, live figures and API pages, all without a
+foreign host."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import api, mathematics, theme
+from . import api, live, mathematics, theme
 
 
 def digest() -> str:
@@ -22,5 +23,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("sitekit_digest", digest(), "env")  # another one: all pages anew
     mathematics.setup(app)
     theme.setup(app)
+    live.setup(app)
     api.setup(app)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": False}

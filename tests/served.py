@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -96,6 +97,17 @@ class Visit:
     def ask(self, script: str):
         """The answer of a script in ``tests/site/checks``."""
         return self.page.evaluate(SCRIPTS[script])
+
+
+def accessible(visit: Visit) -> list[str]:
+    """axe-core finds nothing serious, its experimental rule on labels included."""
+    if visit.page.evaluate("typeof axe") == "undefined":
+        spec = importlib.util.find_spec("axe_playwright_python")
+        if spec is None or spec.origin is None:
+            skip("browser tests skipped: axe-playwright-python is not installed")
+        script = (Path(spec.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+        visit.page.evaluate(script)
+    return visit.ask("accessible")
 
 
 def alter(route, change: Callable[[str], str]) -> None:

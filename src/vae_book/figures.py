@@ -23,6 +23,7 @@ __all__ = [
     "draw_ellipses",
     "draw_plane",
     "ellipse_outlines",
+    "label_places",
     "scatter_codes",
     "show_grids",
     "show_ink",
@@ -37,7 +38,9 @@ DIGIT_COLOURS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
     "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777",
 )  # fmt: skip
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GREEN = "#009E73"
 LABEL_SIZE = 0.055  # of a digit in a scatter plot, as a fraction of the width of all codes
 
 
@@ -189,17 +192,24 @@ def scatter_codes(ax: Axes, codes: Tensor, labels: Tensor) -> None:
     for digit in range(10):
         points = codes[labels == digit]
         ax.scatter(*points.T, s=3, alpha=0.5, linewidths=0, color=DIGIT_COLOURS[digit])
-    present = [digit for digit in range(10) if (labels == digit).any()]
-    medians = torch.stack([codes[labels == d].median(dim=0).values for d in present])
-    places = spread_apart(
-        medians.numpy(), LABEL_SIZE * float((codes.amax(0) - codes.amin(0)).max())
-    )
-    for digit, (x, y) in zip(present, places, strict=True):
+    for digit, (x, y) in label_places(codes, labels).items():
         ax.text(x, y, str(digit), ha="center", va="center", fontweight="bold", fontsize=9,
                 bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "alpha": 0.85,
                       "ec": DIGIT_COLOURS[digit]})  # fmt: skip
     ax.set_xlabel("$z_1$")
     ax.set_ylabel("$z_2$")
+
+
+def label_places(codes: Tensor, labels: Tensor) -> dict[int, tuple[float, float]]:
+    """Where each digit's name stands: at the median of its codes, a little aside of its neighbours.
+
+    Shapes: ``codes`` ``[N, 2]``, ``labels`` ``[N]`` with values 0 to 9.
+    """
+    present = [digit for digit in range(10) if (labels == digit).any()]
+    medians = torch.stack([codes[labels == d].median(dim=0).values for d in present])
+    width = float((codes.amax(0) - codes.amin(0)).max())
+    places = spread_apart(medians.numpy(), LABEL_SIZE * width)
+    return {digit: (float(x), float(y)) for digit, (x, y) in zip(present, places, strict=True)}
 
 
 def decoded_plane(

@@ -7,15 +7,13 @@ in it, which it has to find. ``VAE_BOOK_SITE=/some/html`` tests a site that was 
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from served import CONFIG, NOTEBOOKS, PAGES, ROOT, Visit, skip
+from served import CONFIG, NOTEBOOKS, PAGES, ROOT, Visit, accessible
 
 FIRST = re.sub(r"\.ipynb$", ".html", NOTEBOOKS[0])
 SHORT = "book/pages/run_times.html"
@@ -132,17 +130,6 @@ def colab_address(source: str) -> str:
 
 def known(colab: str) -> bool:
     return any(colab == colab_address(source) for source in NOTEBOOKS)
-
-
-def accessible(visit: Visit) -> list[str]:
-    """axe-core finds nothing serious, its experimental rule on labels included."""
-    if visit.page.evaluate("typeof axe") == "undefined":
-        spec = importlib.util.find_spec("axe_playwright_python")
-        if spec is None or spec.origin is None:
-            skip("browser tests skipped: axe-playwright-python is not installed")
-        script = (Path(spec.origin).parent / "axe.min.js").read_text(encoding="utf-8")
-        visit.page.evaluate(script)
-    return visit.ask("accessible")
 
 
 CHECKS: dict[str, Check] = {

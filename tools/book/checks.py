@@ -1,5 +1,6 @@
 """What may be wrong with the notebooks as they are stored: each check gives a list of it."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from .pages import (
     errors,
     files,
     fold_label,
+    live_names,
     notebook,
     notebooks,
     pages,
@@ -190,6 +192,24 @@ def check_equations(root: Path) -> list[str]:
     return wrong
 
 
+def check_live(root: Path) -> list[str]:
+    """The data of every live figure are there, from the run that made the page, and no others."""
+    wrong, stamped = [], {}
+    for page, nb in notebooks(root):
+        of_page = nb.metadata.get("vae_book", {}).get("live", {})
+        names = live_names(nb)
+        if sorted(names) != sorted(of_page):
+            wrong.append(f"{page.name}: shows live figures {names}, made {sorted(of_page)}")
+        wrong += [f"{page.name}: another page has a {name}" for name in of_page.keys() & stamped]
+        stamped |= of_page
+    there = {path.stem: path for path in files(root, "book/live/*")}
+    for name, digest in stamped.items():
+        path = there.pop(name, None)
+        if path is None or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            wrong.append(f"book/live/{name}.js: isn't what the page made (run `make execute`)")
+    return wrong + [f"{path.relative_to(root)}: no page has made it" for path in there.values()]
+
+
 CHECKS: list[Callable[[Path], list[str]]] = [
     check_pairs,
     check_stamps,
@@ -202,4 +222,5 @@ CHECKS: list[Callable[[Path], list[str]]] = [
     check_cover,
     check_claims,
     check_equations,
+    check_live,
 ]

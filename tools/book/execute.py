@@ -1,8 +1,10 @@
 """Run the notebooks on MNIST and store their outputs, with a stamp that says what made them."""
 
+import hashlib
 import importlib.metadata
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from .pages import (
     as_text,
     code_cells,
     code_hash,
+    live_file,
     notebook,
     pages,
     read_notebook,
@@ -35,25 +38,42 @@ def execute(root: Path, chapter: str | None) -> int:
         stored = read_notebook(page.ipynb) if page.ipynb.exists() else None
         nb = notebook(page.text, stored)
         try:
-            started = time.monotonic()
-            ran = run(nb, page.md.parent, stored="write")
-            if any(STORES.search(cell.source) for cell in code_cells(nb)):
-                run(nb, page.md.parent, "strokes", stored="write")  # what the tests will use
-                started = time.monotonic()  # what a reader gets, and waits for
-                ran = run(nb, page.md.parent)
-            seconds = time.monotonic() - started
+            with tempfile.TemporaryDirectory() as live:
+                started = time.monotonic()
+                ran = run(nb, page.md.parent, stored="write", live=live)
+                if any(STORES.search(cell.source) for cell in code_cells(nb)):
+                    run(nb, page.md.parent, "strokes", stored="write")  # what the tests will use
+                    started = time.monotonic()  # what a reader gets, and waits for
+                    ran = run(nb, page.md.parent)
+                seconds = time.monotonic() - started
+                figures = {path.stem: path.read_bytes() for path in Path(live).glob("*.js")}
         except Refused as error:
             print(f"{page.name}: nothing stored, for {error}")
             failed += 1
             continue
         for cell, done in zip(code_cells(nb), code_cells(ran), strict=True):
             cell.outputs, cell.execution_count = done.outputs, done.execution_count
-        nb.metadata["vae_book"] = stamp(nb)
+        nb.metadata["vae_book"] = stamp(nb) | {"live": store_live(root, stored, figures)}
         write(page.ipynb, as_text(nb))
         store_time(root, page.name, seconds)
         sync(root, only={page.md, page.ipynb, root / "book/pages/run_times.md"})
         print(f"{page.name}: stored, {seconds:.0f} s")
     return failed
+
+
+def store_live(
+    root: Path, before: NotebookNode | None, figures: dict[str, bytes]
+) -> dict[str, str]:
+    """Put the data of a page's live figures in their place, in that of those it had before.
+
+    Returns the hash of each, by name.
+    """
+    had = before.metadata.get("vae_book", {}).get("live", {}) if before else {}
+    for name in had.keys() - figures.keys():
+        live_file(root, name).unlink(missing_ok=True)
+    for name, content in figures.items():
+        write(live_file(root, name), content)
+    return {name: hashlib.sha256(content).hexdigest() for name, content in figures.items()}
 
 
 def stamp(nb: NotebookNode) -> dict:

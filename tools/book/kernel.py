@@ -19,7 +19,7 @@ PROBE = "from vae_book.data import load; print(load(quiet=True).name)"
 
 
 def environment(
-    data: str = DATA, seed: int = SEED, stored: str = "", claims: str = ""
+    data: str = DATA, seed: int = SEED, stored: str = "", claims: str = "", live: str = ""
 ) -> dict[str, str]:
     """What a notebook's kernel runs in: everything that could change its outputs is fixed."""
     env = os.environ | {
@@ -30,6 +30,7 @@ def environment(
         "VAE_CORE_SLOW": "0",
         "VAE_CORE_STORED": stored,
         "VAE_CORE_CLAIMS": claims,
+        "VAE_CORE_LIVE": live,
         "OMP_NUM_THREADS": str(THREADS),
         "MKL_NUM_THREADS": str(THREADS),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait leave the processor to others
@@ -65,12 +66,14 @@ def run(
     *,
     stored: str = "",
     claims: str = "",
+    live: str = "",
 ) -> NotebookNode:
     """A copy of the notebook, executed in its folder; no cell failed, and it had this data.
 
     ``stored`` is what to do about results that are stored with the book, as in
     ``vae_book.stored``: use them (empty), "ignore" or "write" them. ``claims`` is "collect" to run
-    on after a claim that fails, as in ``vae_book.claims``.
+    on after a claim that fails, as in ``vae_book.claims``. ``live`` is the folder that the data of
+    live figures are written to, if they are, as in ``vae_book.live``.
     """
     nb = deepcopy(nb)
     nb.cells.append(nbformat.v4.new_code_cell(PROBE))
@@ -85,7 +88,7 @@ def run(
         resources={"metadata": {"path": str(folder)}},
     )
     try:
-        client.execute(env=environment(data, seed, stored, claims))
+        client.execute(env=environment(data, seed, stored, claims, live))
     except CellExecutionError as error:
         number = [bool(errors(cell)) for cell in code_cells(nb)].index(True) + 1
         raise Refused(f"code cell {number} failed\n{error}") from None

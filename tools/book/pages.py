@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parents[2]
 TITLE = re.compile(r"# @title (.+)(?:\n|$)")  # Colab's form: the first line of a folded cell
 CLAIMS_AS_HTML = '<details class="claims">'
+LIVE = re.compile(r'<div class="live" data-figure="\w+" data-name="(\w+)"')
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -110,6 +111,17 @@ def texts_of(cell: NotebookNode) -> list[tuple[str, str]]:
         if output.output_type == "error":
             texts.append(("error", f"{output.ename}: {output.evalue}"))
     return texts
+
+
+def live_file(root: Path, name: str) -> Path:
+    """Where the data of a live figure are."""
+    return root / "book/live" / f"{name}.js"
+
+
+def live_names(nb: NotebookNode) -> list[str]:
+    """The names of the live figures that have data, in order."""
+    texts = (text for cell in code_cells(nb) for _, text in texts_of(cell))
+    return [name for text in texts for name in LIVE.findall(text)]
 
 
 def fold_label(cell: NotebookNode) -> str | None:

@@ -1,0 +1,231 @@
+"""``explore``: drag through what a model with codes has learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vae_book.figures import ORANGE, label_places, scatter_codes, show_ink, show_rows, tile
+from vae_book.live.decoders import Decoder, image_shape
+from vae_book.live.page import LiveFigure, has_live_front_end, packed
+from vae_core._checks import describe, positive_int
+from vae_core.images import check_images
+from vae_core.latent import straight_path, traversal
+from vae_core.networks import evaluating
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["explore"]
+
+SHOWN = 2000  # codes in the plane
+N_ON_THE_WAY = 9  # images, as in explorer.js
+REACH = 3  # of the sliders, in standard deviations of the codes
+ACTIVE = 0.01  # variance of a unit's mean over the images (Burda et al., 2016)
+
+
+def explore(
+    model: nn.Module,
+    images: Tensor | np.ndarray,
+    *,
+    labels: Tensor | None = None,
+    name: str | None = None,
+    start: Tensor | None = None,
+    picture: Figure | None = None,
+    max_units: int = 8,
+    shape: Sequence[int] | None = None,
+) -> LiveFigure:
+    """A live figure of the codes of a model: drag a code, and see what the decoder draws.
+
+    ``model`` is a VAE, or any module with ``encode`` and ``decode`` that give tensors or
+    distributions; of a distribution the mean is shown. With two latent units one drags a point in
+    the plane, over the mean codes of the images. With another number each slider moves one unit:
+    the active ones, the most active first, at most ``max_units``. ``labels``, digits from 0 to 9,
+    colour the dots. The code begins at ``start``, by default the mean code of the first image; the
+    pinned one at the image whose code is farthest from it.
+
+    A fully connected decoder is computed by the figure itself, with weights rounded to 8 bits. Any
+    other is asked in the kernel. On the site, where there is none, a plane of grey images then has
+    a table of images, and anything else is the picture.
+
+    ``name`` puts the figure on the site (see ``LiveFigure``). ``picture`` is what is shown where
+    nothing can be dragged, by default the plane, or a row of images for each slider.
+
+    Shapes: ``images`` as the model takes them, at least two; ``labels`` ``[N]``; ``start`` ``[d]``;
+    ``shape`` that of one image, where it isn't square and grey (see ``figures.tile``).
+
+    Raises: TypeError or ValueError for what isn't a model, images, labels or a code; ValueError
+    where the model's codes or images aren't finite.
+    """
+    for method in ("encode", "decode"):
+        if not isinstance(model, nn.Module) or not callable(getattr(model, method, None)):
+            raise TypeError(
+                f"model: expected a VAE, or a module with encode and decode, got {describe(model)}"
+            )
+    max_units = positive_int(max_units, "max_units")
+    images = check_images(
+        images,
+        n_pixels=getattr(model, "n_pixels", None),
+        unit_interval=getattr(model, "unit_interval", True),
+    )
+    if len(images) < 2:
+        raise ValueError(f"images: expected at least 2 images, got {len(images)}")
+    if labels is not None and (labels.shape != (len(images),) or not _digits(labels)):
+        raise ValueError(
+            f"labels: expected {len(images)} digits from 0 to 9, got {describe(labels)}"
+        )
+    codes = Codes(model, images)
+    start = codes.means[0] if start is None else start.detach().cpu().float()
+    if start.shape != (codes.d,):
+        raise ValueError(f"start: expected a code of shape ({codes.d},), got {describe(start)}")
+    units = codes.units(max_units)
+    if not torch.isfinite(start).all():
+        raise ValueError("start: expected finite values, got NaN or infinity")
+    decoder = Decoder(model, codes.within_reach(units), image_shape(images, shape))
+    if picture is None:
+        picture = (
+            _plane(decoder, codes, labels, start) if codes.d == 2 else _rows(decoder, codes, units)
+        )
+    form = decoder.as_network()
+    if form is None and has_live_front_end():
+        form = {"kind": "kernel"}
+    if form is None and codes.d == 2:
+        form = decoder.as_table(*codes.square())
+    if form is None:
+        return LiveFigure("explorer", None, picture, name=name)
+    data = {
+        "decoder": form,
+        "image": dict(zip(("height", "width", "channels"), decoder.shape, strict=True)),
+        "start": start.tolist(),
+        "pinned": codes.farthest_from(start).tolist(),
+        "units": [codes.slider(unit, start) for unit in units],
+    }
+    if codes.d == 2:
+        low, high = codes.square()
+        data["plane"] = {"low": low.tolist(), "high": high.tolist()}
+        data["points"] = packed(codes.means[:SHOWN])
+        if labels is not None:
+            data["labels"] = "".join(map(str, labels[:SHOWN].tolist()))
+            data["names"] = list(label_places(codes.means[:SHOWN], labels[:SHOWN]).items())
+    room = None if codes.d == 2 else f"--units: {min(codes.d, max_units)}"
+    return LiveFigure("explorer", data, picture, name=name, decode=decoder, room=room)
+
+
+class Codes:
+    """The codes of images: their means, and how far they reach.
+
+    Shapes: ``means`` ``[N, d]``, ``spread`` ``[d]``: the standard deviation of all codes, clouds
+    included.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        means, variances = [], []
+        with evaluating(model):
+            for chunk in images.split(1000):
+                answer = model.encode(chunk)
+                point = isinstance(answer, Tensor)
+                means.append((answer if point else answer.mean).cpu().float())
+                variances.append(torch.zeros_like(means[-1]) if point else answer.variance.cpu())
+        self.means = torch.cat(means)
+        self.d = self.means.shape[1]
+        if not torch.isfinite(self.means).all():
+            raise ValueError("model: expected finite codes of the images, got NaN or infinity")
+        self.variances = self.means.var(dim=0, correction=0)
+        self.spread = (self.variances + torch.cat(variances).float().mean(dim=0)).sqrt()
+
+    def units(self, at_most: int) -> list[int]:
+        """Which units get a slider: both of two, else the active ones, the most active first.
+
+        Where none is active, all are as good as any.
+        """
+        if self.d == 2:
+            return [0, 1]
+        order = self.variances.argsort(descending=True, stable=True)[:at_most]
+        active = [unit for unit in order.tolist() if self.variances[unit] > ACTIVE]
+        return active or order.tolist()
+
+    def square(self) -> tuple[Tensor, Tensor]:
+        """Two corners of a square with nearly all codes, and a circle of 2 around 0, in it."""
+        low = self.means.quantile(0.005, dim=0).clamp(max=-2)
+        high = self.means.quantile(0.995, dim=0).clamp(min=2)
+        middle, half = (low + high) / 2, 1.06 * (high - low).max() / 2
+        return middle - half, middle + half
+
+    def slider(self, unit: int, start: Tensor) -> dict[str, Any]:
+        """A unit's name, and from where to where its slider goes: never short of the start."""
+        if self.d == 2:
+            low, high = (corner[unit].item() for corner in self.square())
+        else:
+            middle, half = self.means[:, unit].mean().item(), REACH * self.spread[unit].item()
+            low, high = middle - half, middle + half
+        value = start[unit].item()
+        named = f"z{'₁₂'[unit]}" if self.d == 2 else f"unit {unit}"
+        return {"unit": unit, "name": named, "low": min(low, value), "high": max(high, value)}
+
+    def within_reach(self, units: list[int]) -> Tensor:
+        """Codes that a reader may come to: those of images, and others all over the sliders' ways.
+
+        Shapes: the result ``[n, d]``, the same at every call.
+        """
+        means = self.means[:SHOWN]
+        moved = means.repeat(-(-SHOWN // len(means)), 1)
+        random = torch.rand(len(moved), self.d, generator=torch.Generator().manual_seed(0))
+        for unit in units:
+            slider = self.slider(unit, means[0])
+            anywhere = slider["low"] + (slider["high"] - slider["low"]) * random[:, unit]
+            chosen = slice(None) if self.d == 2 else slice(units.index(unit), None, len(units))
+            moved[chosen, unit] = anywhere[chosen]
+        return torch.cat([means, moved])
+
+    def farthest_from(self, code: Tensor) -> Tensor:
+        """The mean code of the image that is farthest from a code, among those in the square."""
+        means = self.means
+        if self.d == 2:
+            low, high = self.square()
+            means = means[((low < means) & (means < high)).all(dim=1)]
+        return means[(means - code).norm(dim=1).argmax()]
+
+
+def _digits(labels: Tensor) -> bool:
+    return not labels.is_floating_point() and 0 <= labels.min() and labels.max() <= 9
+
+
+def _plane(decoder: Decoder, codes: Codes, labels: Tensor | None, start: Tensor) -> Figure:
+    """The live figure at rest: the plane with the way to the start, its image, and the way's."""
+    import matplotlib.pyplot as plt
+
+    pinned = codes.farthest_from(start)
+    way = straight_path(pinned, start, torch.linspace(0, 1, N_ON_THE_WAY))
+    figure, axes = plt.subplot_mosaic(
+        [["plane", "image"], ["way", "way"]],
+        figsize=(6.5, 4.6), width_ratios=[3, 2], height_ratios=[5, 1], layout="constrained",
+    )  # fmt: skip
+    plane = axes["plane"]
+    if labels is None:
+        plane.plot(*codes.means[:SHOWN].T, ".", color="#777777", markersize=2)
+    else:
+        scatter_codes(plane, codes.means[:SHOWN], labels[:SHOWN])
+    plane.add_patch(plt.Circle((0, 0), 2, fill=False, linewidth=2, linestyle="--"))
+    plane.plot(*way.T, color=ORANGE)
+    plane.plot(*pinned, "o", color="black", markerfacecolor="white", markersize=7)
+    plane.plot(*start, "o", color=ORANGE, markerfacecolor="white", markersize=13, markeredgewidth=3)
+    (left, bottom), (right, top) = (corner.tolist() for corner in codes.square())
+    plane.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xticks=[], yticks=[])
+    show_ink(axes["image"], tile(decoder(start[None]), 1, shape=decoder.shape))
+    show_ink(axes["way"], tile(decoder(way), N_ON_THE_WAY, shape=decoder.shape))
+    plt.close(figure)
+    return figure
+
+
+def _rows(decoder: Decoder, codes: Codes, units: list[int]) -> Figure:
+    """One row of images for each slider, from one of its ends to the other."""
+    rows = {}
+    for unit in units:
+        slider = codes.slider(unit, codes.means[0])
+        values = torch.linspace(slider["low"], slider["high"], 11)
+        rows[slider["name"]] = decoder(traversal(codes.means[0], unit, values))
+    return show_rows(rows, shape=decoder.shape)

@@ -1,0 +1,40 @@
+"""The live figures as widgets of a running notebook: the page's scripts in an ES module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anywidget
+import torch
+import traitlets
+
+from vae_book.live.page import FOLDER, LiveFigure
+
+
+class LiveWidget(anywidget.AnyWidget):
+    """A live figure in a notebook; where its script asks, ``decode`` answers."""
+
+    _css = (FOLDER / "live.css").read_text(encoding="utf-8")
+    figure = traitlets.Unicode().tag(sync=True)
+    data = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, live: LiveFigure) -> None:
+        names = ("parts", live.figure, "widget")
+        scripts = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in names]
+        self.decode = live.decode
+        super().__init__(_esm="\n".join(scripts), figure=live.figure, data=dict(live.data or {}))
+        self.on_msg(self.answer)
+
+    def answer(self, widget: Any, content: dict, buffers: list) -> None:
+        """Send the images of the codes in a message, or what went wrong."""
+        try:
+            images = self.decode(torch.tensor(content["codes"]))
+        except Exception as error:  # the figure shows it; a traceback would be seen by nobody
+            self.send({"id": content.get("id"), "error": f"{type(error).__name__}: {error}"}, [b""])
+            return
+        values = (255 * images.clamp(0, 1)).round().to(torch.uint8).cpu().numpy()
+        self.send({"id": content["id"]}, [values.tobytes()])
+
+
+def widget(live: LiveFigure) -> LiveWidget:
+    return LiveWidget(live)

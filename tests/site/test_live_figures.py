@@ -1,0 +1,226 @@
+"""The live figures of the built site, from file:// and with nothing but files: in headless Chromium
+each is scrolled to, dragged, moved by keys and by touch, and what it then shows is compared.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from book.pages import read_notebook, texts_of
+from served import NOTEBOOKS, ROOT, Visit, accessible
+
+ELEMENT = re.compile(r'<div class="live" data-figure="(\w+)"')
+FRONT = "index.html"
+PICTURES = ".cell_output > :has(+ .output > .live), .live + .live-picture"
+KIB = 1024
+
+
+def figures_of(source: str) -> list[str]:
+    cells = read_notebook(ROOT / source).cells
+    texts = [text for cell in cells if cell.cell_type == "code" for _, text in texts_of(cell)]
+    return [figure for text in texts for figure in ELEMENT.findall(text)]
+
+
+LIVE_PAGES = {
+    FRONT: ["explorer"],
+    **{re.sub(r"\.ipynb$", ".html", s): figures_of(s) for s in NOTEBOOKS if figures_of(s)},
+}
+FIGURES = [(page, k) for page, figures in LIVE_PAGES.items() for k in range(len(figures))]
+NAMES = [f"{Path(page).stem}-{LIVE_PAGES[page][k]}-{k}" for page, k in FIGURES]
+
+
+class Files(Visit):
+    """A tab on the site's files, without a server."""
+
+    def __init__(self, browser, html: Path, **options) -> None:
+        super().__init__(browser, html.as_uri() + "/")
+        self.html = html
+        if options:
+            self.context.close()
+            self.context = browser.new_context(**options)
+            self.page = self.context.new_page()
+            self.page.on("console", self._console)
+            self.page.on("pageerror", lambda e: self.complaints.append(f"script error: {e}"))
+        self.files: list[Path] = []
+        self.page.on("request", self._file)
+
+    def _file(self, request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme == "file":
+            self.files.append(Path(unquote(parts.path)))
+
+    def go(self, path: str):
+        self.files.clear()
+        self.complaints.clear()
+        self.page.goto(self.address + path, wait_until="load")
+        return self.page
+
+    def figure(self, path: str, k: int):
+        """The k-th live figure of a page, scrolled to and ready."""
+        self.go(path)
+        box = self.page.locator(".live").nth(k)
+        self.page.evaluate(
+            "k => document.querySelectorAll('.live')[k]"
+            ".scrollIntoView({ block: 'center', behavior: 'instant' })",
+            k,
+        )
+        self.page.wait_for_function(
+            "k => document.querySelectorAll('.live')[k].matches('.ready, .failed')", arg=k
+        )
+        return box
+
+
+@pytest.fixture(scope="module")
+def tab(browser, html) -> Iterator[Files]:
+    visit = Files(browser, html)
+    yield visit
+    visit.context.close()
+
+
+SHIFTS = """() => new Promise(done => {
+  let sum = 0;
+  new PerformanceObserver(list => {
+    for (const entry of list.getEntries()) sum += entry.value;
+  }).observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => done(sum), 100);
+})"""
+
+
+def seen(tab: Files, what: str) -> list[bool]:
+    """Which of some elements are shown."""
+    ask = "what => [...document.querySelectorAll(what)].map(e => e.checkVisibility())"
+    return tab.page.evaluate(ask, what)
+
+
+ROOM = """box => {
+  const inside = box.firstElementChild;
+  const room = parseFloat(getComputedStyle(inside).minHeight);
+  return [room, inside.getBoundingClientRect().height, box.clientWidth, inside.scrollWidth];
+}"""
+
+
+def scroll_through(tab: Files) -> None:
+    page = tab.page
+    height = page.evaluate("document.documentElement.scrollHeight")
+    for top in range(0, height, 600):
+        page.evaluate("top => scrollTo({ top, behavior: 'instant' })", top)
+        page.wait_for_timeout(15)
+    page.wait_for_function(
+        "[...document.querySelectorAll('.live')].every(f => f.matches('.ready, .failed'))"
+    )
+
+
+# ---------------------------------------------------------------------------- reading only
+
+
+@pytest.mark.parametrize("width", [1280, 768, 390])
+@pytest.mark.parametrize("page", LIVE_PAGES)
+def test_scrolling_through_brings_every_figure_up_in_its_room(tab, page, width):
+    """Without a jump, in its picture's place, and nothing moves unasked."""
+    n = len(LIVE_PAGES[page])
+    tab.page.set_viewport_size({"width": width, "height": 844})
+    tab.page.emulate_media(reduced_motion="no-preference")
+    tab.go(page)
+    scroll_through(tab)
+    assert tab.page.locator(".live").count() == tab.page.locator(".live.ready").count() == n
+    assert tab.page.evaluate(SHIFTS) == 0
+    looks = [look_of(box) for box in tab.page.locator(".live").all()]
+    for box in tab.page.locator(".live").all():
+        room, needs, wide, inner = box.evaluate(ROOM)
+        assert needs == pytest.approx(room, abs=0.1), f"needs {needs}, has {room}"
+        assert inner <= wide
+    assert seen(tab, PICTURES) == [False] * n
+    assert tab.ask("no_page_scroll") == []
+    assert looks == [look_of(box) for box in tab.page.locator(".live").all()]
+    assert tab.complaints == []
+
+
+@pytest.mark.parametrize("page", LIVE_PAGES)
+def test_printed_and_without_scripts_it_is_the_picture(browser, html, tab, page):
+    n = len(LIVE_PAGES[page])
+    tab.go(page)
+    tab.page.emulate_media(media="print")
+    assert (seen(tab, ".live"), seen(tab, PICTURES)) == ([False] * n, [True] * n)
+    tab.page.emulate_media(media="screen")
+    plain = Files(browser, html, java_script_enabled=False)
+    plain.go(page)
+    assert (seen(plain, ".live"), seen(plain, PICTURES)) == ([False] * n, [True] * n)
+    plain.context.close()
+
+
+def test_where_the_data_are_missing_the_picture_stays(browser, html):
+    visit = Files(browser, html)
+    visit.context.route("**/live/data/*.js", lambda route: route.abort())
+    visit.go(FRONT)
+    visit.page.wait_for_selector(".live.failed", state="attached")
+    assert (seen(visit, ".live"), seen(visit, PICTURES)) == ([False], [True])
+    assert any("could not be loaded" in complaint for complaint in visit.complaints)
+    visit.context.close()
+
+
+@pytest.mark.parametrize("page", LIVE_PAGES)
+def test_what_is_loaded_before_the_first_touch_is_small(tab, page):
+    """Gzipped: all of the front page, and what the figures of any other page add to it."""
+    tab.page.set_viewport_size({"width": 1280, "height": 844})
+    tab.go(page)
+    scroll_through(tab)
+    files = set(tab.files)
+    live = [path for path in files if "/_static/live/" in str(path)]
+    assert len(live) > 3
+    counted, limit = (files, 400) if page == FRONT else (live, 600)
+    size = sum(len(gzip.compress(path.read_bytes())) for path in counted) / KIB
+    assert size < limit, {path.name: len(gzip.compress(path.read_bytes())) for path in counted}
+
+
+# ---------------------------------------------------------------------------- in use
+
+
+@pytest.mark.parametrize(("page", "k"), FIGURES, ids=NAMES)
+@pytest.mark.parametrize(("width", "mode"), [(1280, "dark"), (390, "light")])
+def test_axe_finds_nothing_while_a_figure_is_in_use(tab, page, k, width, mode):
+    tab.page.set_viewport_size({"width": width, "height": 844})
+    tab.page.emulate_media(color_scheme=mode, reduced_motion="reduce")
+    box = tab.figure(page, k)
+    for control in box.locator("input").all():
+        control.press("ArrowRight")
+    for button in box.locator("button").all():
+        button.click()
+    box.locator(".draggable").first.click() if box.locator(".draggable").count() else None
+    assert accessible(tab) == []
+    assert tab.complaints == []
+
+
+@pytest.mark.parametrize(("page", "k"), FIGURES, ids=NAMES)
+def test_the_keyboard_alone_reaches_and_changes_everything(tab, page, k):
+    tab.page.set_viewport_size({"width": 1280, "height": 844})
+    box = tab.figure(page, k)
+    inputs = box.locator("input")
+    assert inputs.count() > 0
+    for each in inputs.all():
+        assert each.get_attribute("aria-label")
+        each.focus()
+        assert each.evaluate("e => e === document.activeElement && e.matches(':focus-visible')")
+        said, looked = each.get_attribute("aria-valuetext"), look_of(box)
+        at_end = each.evaluate("e => Number(e.value) >= Number(e.max)")
+        for _ in range(3):
+            each.press("ArrowLeft" if at_end else "ArrowRight")
+        assert said and each.get_attribute("aria-valuetext") != said
+        assert look_of(box) != looked, f"{each.get_attribute('aria-label')} changes nothing"
+    for button in box.locator("button").all():
+        button.focus()
+        assert button.evaluate("e => e === document.activeElement")
+
+
+def look_of(box) -> str:
+    """All that a figure draws, as text."""
+    return box.evaluate(
+        "e => [...e.querySelectorAll('canvas')].map(c => c.toDataURL()).join() + "
+        "[...e.querySelectorAll('svg')].map(s => s.outerHTML).join() + "
+        "[...e.querySelectorAll('.handle')].map(h => h.style.cssText).join()"
+    )

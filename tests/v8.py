@@ -1,0 +1,39 @@
+"""The scripts of the live figures in V8, without a browser, for their arithmetic."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+LIVE = Path(__file__).resolve().parents[1] / "src/vae_book/live"
+ATOB = """
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const atob = text => {
+  const bits = [...text].filter(c => c !== "=").map(c => LETTERS.indexOf(c));
+  const bytes = [];
+  for (let i = 0; i + 1 < bits.length; i += 4) {
+    const [a, b, c = 0, d = 0] = bits.slice(i, i + 4);
+    bytes.push((a << 2 | b >> 4) & 255, (b << 4 | c >> 2) & 255, (c << 6 | d) & 255);
+  }
+  return bytes.slice(0, Math.floor(bits.length * 6 / 8)).map(b => String.fromCharCode(b)).join("");
+};
+"""
+
+
+@contextmanager
+def scripts(*figures: str) -> Iterator:
+    """V8 with the shared parts and the named figures; ``.call`` and ``.eval`` ask it things."""
+    racer = pytest.importorskip("py_mini_racer", reason="mini-racer is not installed")
+    with racer.MiniRacer() as v8:
+        for text in (ATOB, *((LIVE / f"{name}.js").read_text() for name in ("parts", *figures))):
+            v8.eval(text)
+        yield v8
+
+
+def unpacked(text: str, dtype: str = "<f4") -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype)

@@ -28,7 +28,7 @@ def graph(src: Path = SRC) -> dict[str, set[str]]:
     """Each module, and the modules of ours that it imports; a package's own page is left out."""
     paths = {
         ".".join(path.relative_to(src).with_suffix("").parts): path
-        for path in sorted(src.glob("vae_*/*.py"))
+        for path in sorted(src.glob("vae_*/**/*.py"))
         if path.stem != "__init__"
     }
     return {name: imported(path, paths.keys() - {name}) for name, path in paths.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,16 @@ from vae_core.seeds import seed_everything
 from vae_core.training import mean_terms
 from vae_core.vae import VAE
 
-__all__ = ["LATENT_DIM", "STEPS", "WEIGHTS", "Rung", "climb", "images_of", "price_of_noise"]
+__all__ = [
+    "LATENT_DIM",
+    "STEPS",
+    "WEIGHTS",
+    "Rung",
+    "climb",
+    "images_of",
+    "over_seeds",
+    "price_of_noise",
+]
 
 LATENT_DIM = 8
 STEPS = 4000
@@ -84,6 +94,37 @@ def climb(data: ImageData, *, seed: int, steps: int = STEPS) -> dict[str, Rung]:
     how = "trained now" if trained_now else "stored with the book"
     print(f"{len(rungs)} models, {steps:,} steps each: ⟨{how}⟩")
     return rungs
+
+
+def over_seeds(
+    data: ImageData,
+    rungs: Mapping[str, Rung],
+    *,
+    others: Sequence[int] = (1, 2, 3, 4),
+    steps: int = STEPS,
+) -> dict[str, Tensor]:
+    """Rate and squared error of every VAE of the ladder, first those of the ``rungs``, then once
+    for each of the ``others``, seeds to train from, by name: "w = 0.03", … "w = 10". The others
+    come from the stored results where they have them, else they are trained now.
+
+    Shapes: each ``[1 + len(others), 2]``, in nats and as a sum over pixels.
+
+    Raises: ValueError where a rung is missing.
+    """
+    names = [f"w = {weight:g}" for weight in WEIGHTS]
+    if missing := [name for name in names if name not in rungs]:
+        raise ValueError(f"rungs: expected one for every weight, got none for {missing}")
+
+    @stored("ladder_seeds", data.name, _trained, SquaredErrorVAE)
+    def point(weight, seed, steps):
+        terms = mean_terms(_trained(data, weight, seed, steps), data.test.images)
+        return [terms["KL"], terms["squared error"]]
+
+    points = {}
+    for name, weight in zip(names, WEIGHTS, strict=True):
+        own = [rungs[name].rate, rungs[name].distortion]
+        points[name] = torch.tensor([own, *[point(weight, seed, steps) for seed in others]])
+    return points
 
 
 def images_of(model: nn.Module, z: Tensor) -> Tensor:

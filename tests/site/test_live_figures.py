@@ -5,15 +5,20 @@ each is scrolled to, dragged, moved by keys and by touch, and what it then shows
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+import torch
 
 from book.pages import read_notebook, texts_of
 from served import NOTEBOOKS, ROOT, Visit, accessible
+from v8 import unpacked
+from vae_core.latent import spherical_path, straight_path
 
 ELEMENT = re.compile(r'<div class="live" data-figure="(\w+)"')
 FRONT = "index.html"
@@ -224,3 +229,164 @@ def look_of(box) -> str:
         "[...e.querySelectorAll('svg')].map(s => s.outerHTML).join() + "
         "[...e.querySelectorAll('.handle')].map(h => h.style.cssText).join()"
     )
+
+
+# ---------------------------------------------------------------------------- what PyTorch says
+
+
+def data_of(name: str) -> dict:
+    text = (ROOT / f"book/live/{name}.js").read_text(encoding="utf-8")
+    return json.loads(text.partition(" = ")[2].removesuffix(";\n"))
+
+
+def shipped_image(data: dict, code: list[float]) -> np.ndarray:
+    """What PyTorch draws with the weights that the page has, as ink."""
+    values = torch.tensor(code, dtype=torch.float64)
+    for layer in data["decoder"]["layers"]:
+        bias = torch.tensor(unpacked(layer["bias"]).copy())
+        whole = torch.tensor(unpacked(layer["weight"], "i1").copy()).reshape(len(bias), -1)
+        scale = torch.tensor(unpacked(layer["scale"]).copy())
+        values = whole.double() @ values * scale + bias
+        if layer["activation"] != "identity":
+            values = getattr(torch, layer["activation"])(values)
+    return values.clamp(0, 1).numpy()
+
+
+INK = """canvas => {
+  const { width, height } = canvas;
+  const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  return Array.from({ length: width * height }, (_, p) => 1 - pixels[4 * p] / 255);
+}"""
+
+
+def ink(locator) -> np.ndarray:
+    return np.array(locator.evaluate(INK))
+
+
+PLANES = {
+    FRONT: "plane_of_the_vae",
+    "book/01_autoencoder.html": "plane_of_the_autoencoder",
+    "book/06_manifold.html": "plane_of_the_vae",
+}
+
+
+def code_at(data: dict, share: tuple[float, float]) -> list[float]:
+    """The code at a place of the plane, in shares of its width from the left and of its height
+    from the top."""
+    low, high = np.array(data["plane"]["low"]), np.array(data["plane"]["high"])
+    return (low + (high - low) * np.array([share[0], 1 - share[1]])).tolist()
+
+
+def agrees(box, data: dict, share: tuple[float, float]) -> None:
+    """The big image is PyTorch's at that place, as far as a pointer can tell places apart."""
+    drawn = ink(box.locator(".drawn canvas"))
+    said = [float(each.input_value()) for each in box.locator(".sliders input").all()]
+    assert said == pytest.approx(code_at(data, share), abs=0.05)
+    assert np.abs(drawn - shipped_image(data, said)).max() < 1 / 255
+
+
+@pytest.mark.parametrize("page", PLANES)
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_drag_draws_what_pytorch_draws(tab, page, width):
+    data = data_of(PLANES[page])
+    tab.page.set_viewport_size({"width": width, "height": 844})
+    box = tab.figure(page, 0)
+    agrees(box, data, share_of(data, data["start"]))
+    plane = box.locator(".plane").bounding_box()
+    mouse = tab.page.mouse
+    ways = [(0.5, 0.5), (0.2, 0.7), (0.85, 0.3)]
+    mouse.move(plane["x"] + 0.5 * plane["width"], plane["y"] + 0.5 * plane["height"])
+    mouse.down()
+    for share in ways:
+        mouse.move(plane["x"] + share[0] * plane["width"], plane["y"] + share[1] * plane["height"])
+        agrees(box, data, share)
+    mouse.move(plane["x"] + 9 * plane["width"], plane["y"] - 9 * plane["height"])
+    agrees(box, data, (1, 0))  # it stops at the border
+    mouse.up()
+    mouse.move(plane["x"] + 0.5 * plane["width"], plane["y"] + 0.5 * plane["height"])
+    agrees(box, data, (1, 0))  # let go
+    assert tab.complaints == []
+
+
+def share_of(data: dict, code: list[float]) -> tuple[float, float]:
+    low, high = np.array(data["plane"]["low"]), np.array(data["plane"]["high"])
+    across, up = (np.array(code) - low) / (high - low)
+    return across, 1 - up
+
+
+def test_the_strip_shows_the_way_straight_or_spherical(tab):
+    page = "book/06_manifold.html"
+    data = data_of(PLANES[page])
+    box = tab.figure(page, 0)
+    start, pinned = (torch.tensor(data[end], dtype=torch.float64) for end in ("start", "pinned"))
+    t = torch.linspace(0, 1, 9, dtype=torch.float64)
+    cells = box.locator(".sheet canvas").all()
+    for name, path in (("straight", straight_path), ("spherical", spherical_path)):
+        box.get_by_role("button", name=name).click()
+        for cell, code in zip(cells, path(pinned, start, t), strict=True):
+            assert np.abs(ink(cell) - shipped_image(data, code.tolist())).max() < 1 / 255
+    box.get_by_role("button", name="Pin this code").click()
+    for cell in cells:
+        assert np.abs(ink(cell) - shipped_image(data, data["start"])).max() < 1 / 255
+
+
+def test_playing_goes_from_the_pinned_code_to_the_dragged_one_and_stops(tab):
+    page = "book/06_manifold.html"
+    data = data_of(PLANES[page])
+    box = tab.figure(page, 0)
+    box.get_by_role("button", name="Play the way").click()
+    big = box.locator(".drawn canvas")
+    assert np.abs(ink(big) - shipped_image(data, data["pinned"])).max() < 1 / 255
+    box.get_by_role("button", name="Stop").wait_for()
+    box.get_by_role("button", name="Play the way").wait_for(timeout=10_000)
+    assert np.abs(ink(big) - shipped_image(data, data["start"])).max() < 1 / 255
+
+
+def test_keys_move_a_code_and_say_where_it_is(tab):
+    page = "book/01_autoencoder.html"
+    data = data_of(PLANES[page])
+    box = tab.figure(page, 0)
+    across, _ = box.locator(".sliders input").all()
+    across.focus()
+    before = float(across.input_value())
+    for _ in range(5):
+        tab.page.keyboard.press("ArrowRight")
+    moved = float(across.input_value())
+    assert moved > before
+    drawn = ink(box.locator(".drawn canvas"))
+    assert np.abs(drawn - shipped_image(data, [moved, data["start"][1]])).max() < 1 / 255
+    said = across.get_attribute("aria-valuetext")
+    assert re.fullmatch(
+        r"−?\d+\.\d\d, (among \ds|where .* meet|far from the code of any image)", said
+    )
+    tab.page.keyboard.press("End")
+    assert "far from" in across.get_attribute("aria-valuetext")
+
+
+def test_each_slider_of_a_wide_model_moves_its_unit(tab):
+    page, data = "book/06_manifold.html", data_of("units_of_the_vae")
+    box = tab.figure(page, 1)
+    code = list(data["start"])
+    sliders = box.locator(".sliders input").all()
+    assert len(sliders) == len(data["units"]) > 3
+    for slider, unit in zip(sliders, data["units"], strict=True):
+        slider.press("Home")
+        code[unit["unit"]] = unit["low"]
+        drawn = ink(box.locator(".drawn canvas"))
+        assert np.abs(drawn - shipped_image(data, code)).max() < 1 / 255
+
+
+def test_a_finger_drags(browser, html):
+    phone = Files(browser, html, has_touch=True, viewport={"width": 390, "height": 844})
+    data = data_of(PLANES[FRONT])
+    box = phone.figure(FRONT, 0)
+    plane = box.locator(".plane").bounding_box()
+    touch = phone.context.new_cdp_session(phone.page)
+    for kind, share in (("Start", (0.4, 0.4)), ("Move", (0.7, 0.6))):
+        point = {"x": plane["x"] + share[0] * plane["width"],
+                 "y": plane["y"] + share[1] * plane["height"]}  # fmt: skip
+        touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": [point]})
+        agrees(box, data, share)
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert phone.complaints == []
+    phone.context.close()

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveFigure", "has_live_front_end"]
 
-FOLDER = Path(__file__).parent
 WIDGETS = "VAE_CORE_WIDGETS"
 PUBLISH = "VAE_CORE_LIVE"  # the folder for the data; only `make execute` sets it
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -88,9 +87,9 @@ class LiveFigure:
 
     def widget(self) -> Any:
         """The figure as a widget of a running notebook (an ``anywidget``)."""
-        from vae_book.live.widget import widget
+        from vae_book.live.widget import LiveWidget
 
-        return widget(self)
+        return LiveWidget(self.figure, self.data or {}, room=self.room or "", decode=self.decode)
 
     def _ipython_display_(self) -> None:
         from IPython.display import HTML, display

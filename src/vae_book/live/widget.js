@@ -4,6 +4,8 @@ function render({ model, el }) {
   const box = document.createElement("div");
   const root = document.createElement("div");
   box.className = "live ready";
+  box.dataset.figure = model.get("figure");
+  box.style = model.get("room");
   box.append(root);
   el.append(box);
   vaeLive.figures[model.get("figure")](root, model.get("data"), asker(model, root));

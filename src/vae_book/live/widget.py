@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import anywidget
 import torch
 import traitlets
+from torch import Tensor
 
-from vae_book.live.page import FOLDER, LiveFigure
+FOLDER = Path(__file__).parent
 
 
 class LiveWidget(anywidget.AnyWidget):
@@ -17,12 +20,20 @@ class LiveWidget(anywidget.AnyWidget):
     _css = (FOLDER / "live.css").read_text(encoding="utf-8")
     figure = traitlets.Unicode().tag(sync=True)
     data = traitlets.Dict().tag(sync=True)
+    room = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, live: LiveFigure) -> None:
-        names = ("parts", live.figure, "widget")
+    def __init__(
+        self,
+        figure: str,
+        data: Mapping[str, Any],
+        *,
+        room: str = "",
+        decode: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        names = ("parts", figure, "widget")
         scripts = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in names]
-        self.decode = live.decode
-        super().__init__(_esm="\n".join(scripts), figure=live.figure, data=dict(live.data or {}))
+        self.decode = decode
+        super().__init__(_esm="\n".join(scripts), figure=figure, data=dict(data), room=room)
         self.on_msg(self.answer)
 
     def answer(self, widget: Any, content: dict, buffers: list) -> None:
@@ -34,7 +45,3 @@ class LiveWidget(anywidget.AnyWidget):
             return
         values = (255 * images.clamp(0, 1)).round().to(torch.uint8).cpu().numpy()
         self.send({"id": content["id"]}, [values.tobytes()])
-
-
-def widget(live: LiveFigure) -> LiveWidget:
-    return LiveWidget(live)

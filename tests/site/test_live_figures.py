@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 
 from book.pages import read_notebook, texts_of
 from served import NOTEBOOKS, ROOT, Visit, accessible
@@ -124,7 +126,7 @@ def scroll_through(tab: Files) -> None:
 # ---------------------------------------------------------------------------- reading only
 
 
-@pytest.mark.parametrize("width", [1280, 768, 390])
+@pytest.mark.parametrize("width", [1280, 768, 390, 360])
 @pytest.mark.parametrize("page", LIVE_PAGES)
 def test_scrolling_through_brings_every_figure_up_in_its_room(tab, page, width):
     """Without a jump, in its picture's place, and nothing moves unasked."""
@@ -390,3 +392,143 @@ def test_a_finger_drags(browser, html):
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert phone.complaints == []
     phone.context.close()
+
+
+# ---------------------------------------------------------------------------- the other figures
+
+
+def place_of(figure: str) -> tuple[str, int]:
+    """The page with a figure, and which of its live figures that is."""
+    page = next(page for page, figures in LIVE_PAGES.items() if figure in figures)
+    return page, LIVE_PAGES[page].index(figure)
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-").replace(",", ""))
+
+
+def test_the_kl_of_the_cloud_that_the_sliders_say(tab):
+    box = tab.figure(*place_of("kl"))
+    place, width = box.locator("input").all()
+    for key, times in (("ArrowRight", 30), ("ArrowLeft", 90)):
+        for each in (place, width):
+            for _ in range(times):
+                each.press(key)
+        q = Normal(float(place.input_value()), math.exp(float(width.input_value())))
+        kl = kl_divergence(q, Normal(0.0, 1.0)).item()
+        assert number(box.locator(".cost.kl .sum").inner_text().split()[-2]) == pytest.approx(
+            kl, abs=0.006
+        )
+        said = number(re.search(r"KL (\S+) nats", place.get_attribute("aria-valuetext"))[1])
+        assert said == pytest.approx(kl, abs=0.006)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_cloud_of_the_kl_playground_is_dragged(tab, width):
+    tab.page.set_viewport_size({"width": width, "height": 844})
+    box = tab.figure(*place_of("kl"))
+    place, spread = box.locator("input").all()
+    before = float(place.input_value()), float(spread.input_value())
+    for handle, moved in ((".handle.middle", place), (".handle.shoulder", spread)):
+        dot = box.locator(handle).first.bounding_box()
+        x, y = dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2
+        tab.page.mouse.move(x, y)
+        tab.page.mouse.down()
+        tab.page.mouse.move(x - 40, y)
+        tab.page.mouse.up()
+        assert float(moved.input_value()) != pytest.approx(before[moved is spread], abs=0.05)
+    assert float(place.input_value()) < before[0] and float(spread.input_value()) > before[1]
+
+
+@pytest.mark.parametrize("name", ["clouds_that_die", "clouds_that_live"])
+def test_the_scrubber_shows_the_clouds_and_drawings_of_its_step(tab, name):
+    data = data_of(name)
+    page = next(p for p in LIVE_PAGES if p != FRONT and name in (tab.html / p).read_text("utf-8"))
+    box = tab.figure(page, LIVE_PAGES[page].index("scrubber"))
+    (scrub,) = box.locator("input").all()
+    last = len(data["steps"]) - 1
+    for look, keys in ((last, ["End"]), (0, ["Home"]), (2, ["ArrowRight", "ArrowRight"])):
+        for key in keys:
+            scrub.press(key)
+        said = scrub.get_attribute("aria-valuetext")
+        assert said.startswith(f"step {data['steps'][look]:,} of {data['steps'][-1]:,}: ")
+        for network, shown in zip(data["networks"], box.locator(".network").all(), strict=True):
+            clouds = unpacked(network["clouds"], "<i2").reshape(last + 1, -1, 4)[look]
+            clouds = clouds * np.array(data["unit"])
+            ellipses = shown.locator("ellipse").evaluate_all(
+                "all => all.map(e => ['cx', 'cy', 'rx', 'ry'].map(a => Number(e.getAttribute(a))))"
+            )
+            assert np.allclose(np.array(ellipses) * [1, -1, 1, 1], clouds, atol=1e-4)
+            first = ink(shown.locator(".sheet canvas").first)
+            digits = network["drawn"][look * 12 * 784 : look * 12 * 784 + 784]
+            assert np.abs(first - np.array([int(d, 16) / 15 for d in digits])).max() < 1 / 255
+
+
+def test_the_weight_slider_shows_trained_models_and_nothing_between(tab):
+    data = data_of("weight_of_the_kl")
+    box = tab.figure(*place_of("weight"))
+    (knob,) = box.locator("input").all()
+    knob.press("Home")
+    for k, rung in enumerate(data["rungs"]):
+        assert knob.get_attribute("aria-valuetext").startswith(f"w = {rung['weight']:g}, ")
+        shown = [ink(cell) for cell in box.locator(".sheet canvas").all()]
+        packed = rung["copies"] + rung["drawn"]
+        wanted = np.array([int(d, 16) / 15 for d in packed]).reshape(-1, 784)
+        assert np.abs(np.array(shown) - wanted).max() < 1 / 255
+        if k < len(data["rungs"]) - 1:
+            knob.press("ArrowRight")
+
+
+def test_the_band_of_the_weight_slider_holds_the_stored_model():
+    data = data_of("weight_of_the_kl")
+    stored = json.loads((ROOT / "src/vae_book/results/ladder_seeds.json").read_text("utf-8"))
+    assert {key.split(":")[0] for key in stored} == {"mnist"}
+    assert len(stored) == 4 * sum(rung["weight"] > 0 for rung in data["rungs"])
+    assert len(data["seeds"]) == sum(rung["weight"] > 0 for rung in data["rungs"])
+
+
+def test_elbo_and_gap_make_the_same_sum_wherever_the_cloud_is(tab):
+    box = tab.figure(*place_of("bound"))
+    note = box.locator(".note")
+
+    def parts() -> list[float]:
+        text = re.search(r"gap: (\S+) = (\S+) \+ (\S+) nats", note.inner_text())
+        return [number(part) for part in text.groups()]
+
+    evidence, first, gap = parts()
+    assert evidence == pytest.approx(first + gap, abs=0.011) and gap > 3
+    steps, *numbers = box.locator("input").all()
+    steps.press("End")
+    same, refined, left = parts()
+    assert same == evidence and refined == pytest.approx(evidence - left, abs=0.011)
+    assert left < 0.2 * gap
+    for each in numbers:
+        for _ in range(5):
+            each.press("ArrowRight")
+        same, elbo, gap = parts()
+        assert same == evidence and elbo < refined
+        assert evidence == pytest.approx(elbo + gap, abs=0.011)
+    plane = box.locator(".plane").bounding_box()
+    tab.page.mouse.click(plane["x"] + 0.9 * plane["width"], plane["y"] + 0.9 * plane["height"])
+    same, elbo, gap = parts()
+    assert same == evidence and evidence == pytest.approx(elbo + gap, abs=0.011)
+    box.get_by_role("button", name="Encoder's cloud").click()
+    assert parts() == pytest.approx([evidence, first, evidence - first], abs=0.011)
+
+
+def test_with_reduced_motion_playing_is_a_few_pictures(browser, html):
+    """Eight steps instead of a film; and without it, many."""
+    looks = {}
+    for motion in ("reduce", "no-preference"):
+        visit = Files(browser, html, reduced_motion=motion)
+        box = visit.figure("book/06_manifold.html", 0)
+        visit.page.evaluate("""() => {
+          window.seen = 0;
+          const walker = document.querySelector('.walker');
+          new MutationObserver(() => window.seen++).observe(walker, { attributeFilter: ['style'] });
+        }""")
+        box.get_by_role("button", name="Play the way").click()
+        box.get_by_role("button", name="Play the way").wait_for(timeout=20_000)
+        looks[motion] = visit.page.evaluate("window.seen")
+        visit.context.close()
+    assert looks["reduce"] <= 9 < 40 < looks["no-preference"]

@@ -43,11 +43,15 @@ class Live(SphinxDirective):
         for path in wanted:
             if not Path(self.env.srcdir, path).exists():
                 logger.warning("live figure: no file %s", path, location=self.get_location())
-        size = ' data-size="small"' if "small" in self.options else ""
-        data = f' data-name="{html.escape(name)}"' if name else ""
-        element = f'<div class="live" data-figure="{html.escape(figure)}"{data}{size}><div></div></div>'
+        attributes = f'data-figure="{html.escape(figure)}"'
+        if name:
+            attributes += f' data-name="{html.escape(name)}"'
+        if "small" in self.options:
+            attributes += ' data-size="small"'
+        element = f'<div class="live" {attributes}><div></div></div>'
+        uri, alt = "/" + self.options["picture"], self.options["alt"]
         picture = nodes.container(classes=["live-picture"])
-        picture += nodes.image(uri="/" + self.options["picture"], alt=self.options["alt"], loading="lazy")
+        picture += nodes.image(uri=uri, alt=alt, loading="lazy")  # only where it is shown
         return [nodes.raw("", element, format="html"), picture]
 
 
@@ -62,11 +66,11 @@ def _copy(app: Sphinx, exception: Exception | None) -> None:
     out = Path(app.outdir, "_static/live")
     shutil.rmtree(out, ignore_errors=True)
     (out / "data").mkdir(parents=True)
-    for path in Path(app.srcdir, SCRIPTS).glob("*.js"):
-        shutil.copy(path, out)
+    for suffix in ("js", "css"):
+        for path in Path(app.srcdir, SCRIPTS).glob(f"*.{suffix}"):
+            shutil.copy(path, out)
     for path in Path(app.srcdir, DATA).glob("*.js"):
         shutil.copy(path, out / "data")
-    shutil.copy(Path(app.srcdir, SCRIPTS, "live.css"), out)
 
 
 def setup(app: Sphinx) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vae_book.frechet import FrechetDistance, digit_classifier, digit_features, frechet_distance
-from vae_book.strokes import render
+from vae_book.strokes import HAND
 
 NOISE = torch.Generator().manual_seed(0)
 
@@ -65,7 +65,7 @@ def test_bad_features(a, b, words):
 
 def digits(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Drawn digits and their labels."""
-    images, labels, _ = render(n, seed)
+    images, labels, _ = HAND.render(n, seed)
     return torch.tensor(images), torch.tensor(labels)
 
 

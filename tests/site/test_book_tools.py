@@ -252,6 +252,54 @@ def test_executing_twice_leaves_the_same_bytes(root):
     assert [output.text for output in streams] == ["x\ny\n"]
 
 
+# A stand-in for vae_book.live: it displays the element and writes the data, where it is asked to.
+LIVE = """
+import os, pathlib
+from IPython.display import HTML, display
+
+def live(name, data):
+    folder = os.environ.get("VAE_CORE_LIVE")
+    if folder:
+        (pathlib.Path(folder) / f"{name}.js").write_text(data)
+    display(HTML(f'<div class="live" data-figure="kl" data-name="{name}"><div></div></div>'))
+"""
+
+
+def test_the_data_of_live_figures_are_written_by_execute_alone(root):
+    write_page(root, LIVE + "live('one', '1')\nlive('two', '2')")
+    folder = root / "book/live"
+    assert cli.main(["execute"], root) == 0
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "one.js": "1", "two.js": "2",
+    }  # fmt: skip
+    assert problems(root) == []
+    (folder / "one.js").write_text("measured otherwise")
+    assert cli.main(["reproduce"], root) == 0
+    assert (folder / "one.js").read_text() == "measured otherwise"
+    assert problems(root) == ["book/live/one.js: isn't what the page made (run `make execute`)"]
+
+    write_page(root, LIVE + "live('one', '1')\n1 / 0")
+    assert cli.main(["execute"], root) == 1  # nothing is stored
+    assert (folder / "one.js").read_text() == "measured otherwise" and (folder / "two.js").exists()
+
+    write_page(root, LIVE + "live('one', '3')")
+    assert cli.main(["execute"], root) == 0
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"one.js": "3"}
+    assert problems(root) == []
+
+
+def test_check_finds_live_data_that_nobody_made_or_that_are_gone(root):
+    write_page(root, LIVE + "live('one', '1')")
+    assert cli.main(["execute"], root) == 0
+    (root / "book/live/stray.js").write_text("")
+    assert problems(root) == ["book/live/stray.js: no page has made it"]
+    (root / "book/live/stray.js").unlink()
+    (root / "book/live/one.js").unlink()
+    assert problems(root) == ["book/live/one.js: isn't what the page made (run `make execute`)"]
+    edit_stored(root, 'data-name=\\"one\\"', 'data-name=\\"other\\"')
+    assert any("shows live figures ['other'], made ['one']" in each for each in problems(root))
+
+
 def test_a_failing_cell_stores_nothing(executed, capsys):
     write_page(executed, 'print("a: ⟨1.00⟩")', "1 / 0")
     before = everything(executed)

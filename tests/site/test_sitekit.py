@@ -85,6 +85,33 @@ def little_book(folder: Path, page: str) -> None:
     (folder / "_toc.yml").write_text(toc)
 
 
+def test_a_page_of_words_names_a_live_figure_and_brings_its_files(sitekit, tmp_path: Path):
+    little_book(tmp_path, "live.md")
+    shutil.copytree(ROOT / "src/vae_book/live", tmp_path / "src/vae_book/live")
+    (tmp_path / "book/live").mkdir(parents=True)
+    (tmp_path / "book/live/a_plane.js").write_text("// data\n")
+    shutil.copy(ROOT / "book/images/cover.png", tmp_path / "picture.png")
+    figure = "# T\n\n```{live} explorer\n:name: a_plane\n:small:\n:picture: picture.png\n"
+    figure += ":alt: What is to be seen\n```\n"
+    (tmp_path / "index.md").write_text("# Title\n\nText.\n")
+    (tmp_path / "live.md").write_text(figure)
+    result = build(tmp_path, tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    out = tmp_path / "_build/html"
+    html = (out / "live.html").read_text()
+    element = '<div class="live" data-figure="explorer" data-name="a_plane" data-size="small">'
+    assert element in html and re.search(r'live-picture.*\s<img alt="What is', html)
+    assert "live/load.js" in html and "live/load.js" not in (out / "index.html").read_text()
+    for name in ("load.js", "parts.js", "explorer.js", "live.css", "data/a_plane.js"):
+        assert (out / "_static/live" / name).exists()
+    (tmp_path / "live.md").write_text(figure.replace("a_plane", "gone").replace("expl", "impl"))
+    result = build(tmp_path, tmp_path)
+    said = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout + result.stderr)
+    assert result.returncode != 0
+    for missing in (r"src/vae_book/live/implorer\.js", r"book/live/gone\.js"):
+        assert re.search(rf"live\.md:3: WARNING: live figure: no file {missing}", said), said
+
+
 def test_a_wrong_equation_or_link_fails_the_build(sitekit, tmp_path: Path):
     """A book of two pages, one with three mistakes: each is named, with its file, and no other."""
     little_book(tmp_path, "wrong.md")

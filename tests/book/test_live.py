@@ -12,7 +12,7 @@ from torch import nn
 from v8 import scripts, unpacked
 from vae_book.live import LiveFigure, explore, has_live_front_end
 from vae_book.live.decoders import Decoder, rounded, run, shipped
-from vae_book.live.page import hex_images, packed
+from vae_book.live.packing import hex_images, packed
 from vae_book.models import Autoencoder, NoisyAutoencoder, SquaredErrorVAE
 from vae_core import VAE, GaussianLikelihood, seed_everything
 from vae_core.latent import spherical_path, traversal
@@ -30,7 +30,7 @@ def nobody_there(monkeypatch):
 def shown(monkeypatch) -> list:
     """What was displayed so far."""
     things = []
-    monkeypatch.setattr("IPython.display.display", things.append)
+    monkeypatch.setattr("IPython.display.display", lambda thing, **_: things.append(thing))
     return things
 
 
@@ -497,7 +497,9 @@ def somebody_there(monkeypatch):
 def test_where_somebody_is_there_it_is_a_widget(somebody_there, shown):
     live = explore(model(2), some(5, 784))  # a name is for the site
     live._ipython_display_()
-    (widget,) = shown
+    (data,) = shown
+    assert {"application/vnd.jupyter.widget-view+json", "image/png"} < data.keys()
+    widget = live.widget()
     assert widget.figure == "explorer" and widget.data == live.data
     for text in ("vaeLive.figures.explorer", "live.parts = {", "export default { render }"):
         assert text in widget._esm
@@ -509,15 +511,15 @@ def test_a_kernel_answers_for_decoders_that_the_page_cannot_compute(somebody_the
     live = explore(vae, some(20, 784))
     assert live.data["decoder"] == {"kind": "kernel"}
     widget, sent = live.widget(), []
-    widget.send = lambda content, buffers: sent.append((content, buffers))
+    widget.send = sent.append
     codes = torch.randn(4, 3)
     widget.answer(widget, {"id": 7, "codes": codes.tolist()}, [])
-    ((content, (images,)),) = sent
-    assert content == {"id": 7}
-    got = np.frombuffer(images, np.uint8).reshape(4, 784) / 255
+    (answer,) = sent
+    got = unpacked(answer["images"], "u1").reshape(4, 784) / 255
+    assert answer["id"] == 7
     assert np.abs(got - decoded(vae, codes).numpy()).max() <= 0.5 / 255 + 1e-6
     widget.answer(widget, {"id": 8, "codes": [[1.0]]}, [])
-    assert "ValueError: z: expected shape" in sent[1][0]["error"]
+    assert sent[1]["id"] == 8 and "ValueError: z: expected shape" in sent[1]["error"]
 
 
 def test_a_question_waits_while_another_is_answered_and_only_the_newest_does():
@@ -536,6 +538,22 @@ def test_a_question_waits_while_another_is_answered_and_only_the_newest_does():
         assert json.loads(v8.eval("JSON.stringify([asked, shown])")) == [[1, 3], ["first"]]
         v8.eval("answers[1]('third')")
         assert json.loads(v8.eval("JSON.stringify(shown)")) == ["first", "third"]
+
+
+def test_after_an_error_the_newest_question_is_asked_all_the_same():
+    with scripts() as v8:
+        v8.eval("""
+          const asked = [], shown = [], answers = [];
+          const ask = codes => {
+            asked.push(codes[0][0]);
+            return new Promise((done, failed) => answers.push({ done, failed }));
+          };
+          const decode = vaeLive.parts.decoder({ kind: "kernel" }, ask);
+          for (const z of [1, 2]) decode([[z]], images => shown.push(images));
+          answers[0].failed(new Error("no"));
+        """)
+        v8.eval("answers[1].done('second')")
+        assert json.loads(v8.eval("JSON.stringify([asked, shown])")) == [[1, 2], ["second"]]
 
 
 def test_a_decoder_needs_a_shape_with_all_its_values():

@@ -15,7 +15,7 @@ from v8 import scripts
 from vae_book import ladder, stored
 from vae_book.data import ImageData, Split, load
 from vae_book.ladder import STEPS, WEIGHTS, Rung, over_seeds
-from vae_book.live.page import hex_images
+from vae_book.live.packing import hex_images
 from vae_book.live.weight import weight_slider
 
 matplotlib.use("Agg")

@@ -41,6 +41,8 @@
     return { table, spacing, highest, evidence, elbo };
   };
 
+  const written = value => Number(value.toFixed(2));
+
   // --- the figure --------------------------------------------------------------------------------
 
   const bound = (root, data) => {
@@ -57,7 +59,7 @@
       say: k => (own ? "yours" : `${every * k}`),
       tell: k => `${own ? "your own cloud" : `${every * k} of ${every * last}`}, ${tell()}`,
       moved: k => { play.stop(); walk(k); } });
-    const numbers = [["z₁", 0], ["z₂", 1], ["σ₁", 2], ["σ₂", 3]].map(([label, k]) => {
+    const numbers = [["μ₁", 0], ["μ₂", 1], ["σ₁", 2], ["σ₂", 3]].map(([label, k]) => {
       const width = k > 1; // a width's slider is logarithmic
       const [from, to] = width ? [grid.spacing, side / 3] : [low[k], low[k] + side];
       const value = position => (width ? Math.exp(position) : position);
@@ -69,8 +71,9 @@
     const play = player({ label: "Refine", count: last + 1, every: 60, show: k => walk(k) });
     const again = button("Encoder's cloud", () => { play.stop(); walk(0); });
 
+    // Of the two numbers as they are written, so that what is written adds up.
     function gap() {
-      return Math.max(grid.evidence - grid.elbo(cloud), 0);
+      return written(grid.evidence) - written(grid.elbo(cloud));
     }
 
     function walk(k) {
@@ -90,14 +93,14 @@
     function draw() {
       const elbo = grid.elbo(cloud);
       plane.draw(cloud);
-      bar.draw(elbo);
+      bar.draw(elbo, gap());
       steps.set(steps.value);
       numbers.forEach((each, k) => each.set(k > 1 ? Math.log(cloud[k]) : cloud[k]));
       const at = steps.value;
       const words = own ? "Any cloud gives a bound. The height of the bar never changes."
         : at === 0 ? `The encoder's cloud loses ${say(gap())} nats.`
-        : at < last ? "Each step uphill on the ELBO takes as much off the gap."
-        : `What is left, ${say(gap())} nats, is the shape: no ellipse along the axes fits better.`;
+        : at < last ? "What the ELBO gains, the gap loses."
+        : `Here the steps end: no small change of this ellipse takes more off the ${say(gap())} nats left.`;
       const sum = `${say(grid.evidence)} = ${say(elbo)} + ${say(gap())}`;
       note.textContent = `log p(x) = ELBO + gap: ${sum} nats. ${words}`;
     }
@@ -154,8 +157,7 @@
       root: el("div", { class: "paper bar", "aria-hidden": "true" },
         el("p", {}, "log p(x) = ", el("b", {}, say(evidence))),
         el("div", { class: "column" }, upper, lower), el("p", {}, `the top ${shown} nats`)),
-      draw: elbo => {
-        const gap = Math.max(evidence - elbo, 0);
+      draw: (elbo, gap) => {
         const share = Math.min(gap / shown, 1);
         upper.style.height = `${100 * share}%`;
         above.textContent = gap > shown ? `gap ${say(gap)}, off the scale ↓` : `gap ${say(gap)}`;

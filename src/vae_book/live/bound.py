@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vae_book.figures import BLUE, ORANGE, ellipse_outlines
-from vae_book.live.page import LiveFigure, hex_images, packed
+from vae_book.live.packing import hex_images, packed
+from vae_book.live.page import LiveFigure
 from vae_core._checks import describe
 from vae_core.networks import evaluating
 from vae_core.schedules import one_cycle

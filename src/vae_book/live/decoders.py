@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vae_book.live.page import hex_images, packed
+from vae_book.live.packing import hex_images, packed
 from vae_core.networks import evaluating
 
 __all__ = ["Decoder", "image_shape"]

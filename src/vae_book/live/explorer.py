@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vae_book.figures import ORANGE, label_places, scatter_codes, show_ink, show_rows, tile
 from vae_book.live.decoders import Decoder, image_shape
-from vae_book.live.page import LiveFigure, has_live_front_end, packed
+from vae_book.live.packing import packed
+from vae_book.live.page import LiveFigure, has_live_front_end
 from vae_core._checks import describe, positive_int
 from vae_core.images import check_images
 from vae_core.latent import straight_path, traversal

@@ -7,7 +7,6 @@ element names the figure, the scripts come with the site, and the data are in
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
@@ -16,8 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -92,10 +89,14 @@ class LiveFigure:
         return LiveWidget(self.figure, self.data or {}, room=self.room or "", decode=self.decode)
 
     def _ipython_display_(self) -> None:
+        from IPython.core.pylabtools import print_figure
         from IPython.display import HTML, display
 
         if self.data is not None and has_live_front_end():
-            display(self.widget())
+            # With the picture, for whoever looks at the saved notebook.
+            data, metadata = self.widget()._repr_mimebundle_()
+            data["image/png"] = print_figure(self.picture, base64=True)
+            display(data, metadata=metadata, raw=True)
             return
         display(self.picture)
         if self.data is None or (self.data and self.name is None):
@@ -131,18 +132,3 @@ def has_live_front_end(
         return False
     evidence = {"JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD"}
     return bool(evidence & environ.keys() or "google.colab" in modules)
-
-
-def packed(values: Tensor | np.ndarray, dtype: str = "float32") -> str:
-    """Numbers as text: their bytes (little-endian), in base64."""
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    return base64.b64encode(array.astype(np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
-
-
-def hex_images(images: Tensor) -> str:
-    """Grey images as text: a hexadecimal digit for each pixel, sixteen shades of ink.
-
-    Shapes: ``images`` ``[N, D]``, values in [0, 1].
-    """
-    shades = (15 * images.detach().cpu().clamp(0, 1)).round().to(torch.int64).flatten().tolist()
-    return "".join(map("0123456789abcdef".__getitem__, shades))

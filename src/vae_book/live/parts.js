@@ -91,8 +91,10 @@
   };
 
   // A canvas in its own pixels, as wide and high on the page as the style says.
-  const canvas = (width, height, label) =>
-    el("canvas", { width, height, ...(label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" }) });
+  const canvas = (width, height, label) => {
+    const spoken = label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" };
+    return el("canvas", { width, height, ...spoken });
+  };
 
   // Values of an image on a canvas of just its pixels. Grey values are ink on paper, 0 is white;
   // three values a pixel are red, green and blue.
@@ -221,8 +223,12 @@
       let busy = false, waiting = null;
       const next = async (codes, show) => {
         busy = true;
-        try { show(await ask(codes.map(code => Array.from(code)))); } finally { busy = false; }
-        if (waiting) { const [again, then] = waiting; waiting = null; next(again, then); }
+        try {
+          show(await ask(codes.map(code => Array.from(code))));
+        } finally {
+          busy = false; // after an error too, which goes on to the console
+          if (waiting) { const [again, then] = waiting; waiting = null; next(again, then); }
+        }
       };
       return (codes, show) => { if (busy) waiting = [codes, show]; else next(codes, show); };
     },

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vae_book.figures import DIGIT_COLOURS, draw_ellipses, show_ink, tile
 from vae_book.live.decoders import image_shape
-from vae_book.live.page import LiveFigure, hex_images, packed
+from vae_book.live.packing import hex_images, packed
+from vae_book.live.page import LiveFigure
 from vae_core._checks import describe, positive_int
 from vae_core.images import check_images
 from vae_core.networks import evaluating

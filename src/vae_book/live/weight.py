@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from vae_book.ladder import LATENT_DIM, Rung
-from vae_book.live.page import LiveFigure, hex_images
+from vae_book.live.packing import hex_images
+from vae_book.live.page import LiveFigure
 from vae_core._checks import describe
 
 if TYPE_CHECKING:

@@ -5,33 +5,46 @@ function render({ model, el }) {
   const root = document.createElement("div");
   box.className = "live ready";
   box.dataset.figure = model.get("figure");
-  box.style = model.get("room");
+  box.style = `max-width: 44rem; ${model.get("room")}`;
   box.append(root);
   el.append(box);
+  // JupyterLab would take a slider's arrow keys, and letters, for commands to its cells.
+  box.addEventListener("keydown", event => {
+    if (!(event.ctrlKey || event.metaKey || event.altKey || event.shiftKey)) event.stopPropagation();
+  });
   vaeLive.figures[model.get("figure")](root, model.get("data"), asker(model, root));
 }
 
 // A function that sends codes to the kernel and waits for their images, a byte a value.
 function asker(model, root) {
+  const view = Math.random(); // two views of a widget hear each other's answers
   const waiting = new Map();
-  let last = 0;
-  model.on("msg:custom", ({ id, error }, [images]) => {
-    const { done, failed } = waiting.get(id) ?? {};
+  const trouble = document.createElement("p"); // one line, until an answer comes again
+  trouble.setAttribute("role", "alert");
+  const tell = words => { trouble.textContent = words; root.append(trouble); };
+  let count = 0;
+  model.on("msg:custom", ({ id, error, images }) => {
+    const asked = waiting.get(id);
+    if (!asked) return;
     waiting.delete(id);
+    clearTimeout(asked.late);
+    trouble.remove();
     if (error) {
-      root.append(Object.assign(document.createElement("p"), { textContent: error }));
-      failed?.(new Error(error));
+      tell(error);
+      asked.failed(new Error(error));
     } else {
-      done?.(images);
+      asked.done(images);
     }
   });
   return async codes => {
-    const id = ++last;
-    const { buffer, byteOffset, byteLength } = await new Promise((done, failed) => {
-      waiting.set(id, { done, failed });
+    const id = `${view} ${++count}`;
+    const images = await new Promise((done, failed) => {
+      const late = setTimeout(tell, 3000,
+        "The kernel doesn't answer. It may be busy; if it was restarted, run this cell again.");
+      waiting.set(id, { done, failed, late });
       model.send({ id, codes });
     });
-    const values = Float32Array.from(new Uint8Array(buffer, byteOffset, byteLength), v => v / 255);
+    const values = Float32Array.from(atob(images), letter => letter.charCodeAt(0) / 255);
     const size = values.length / codes.length;
     return codes.map((_, k) => values.subarray(k * size, (k + 1) * size));
   };

@@ -11,6 +11,8 @@ import torch
 import traitlets
 from torch import Tensor
 
+from vae_book.live.packing import packed
+
 FOLDER = Path(__file__).parent
 
 
@@ -39,9 +41,9 @@ class LiveWidget(anywidget.AnyWidget):
     def answer(self, widget: Any, content: dict, buffers: list) -> None:
         """Send the images of the codes in a message, or what went wrong."""
         try:
-            images = self.decode(torch.tensor(content["codes"]))
+            images = self.decode(torch.tensor(content["codes"], dtype=torch.float32))
         except Exception as error:  # the figure shows it; a traceback would be seen by nobody
-            self.send({"id": content.get("id"), "error": f"{type(error).__name__}: {error}"}, [b""])
+            self.send({"id": content.get("id"), "error": f"{type(error).__name__}: {error}"})
             return
-        values = (255 * images.clamp(0, 1)).round().to(torch.uint8).cpu().numpy()
-        self.send({"id": content["id"]}, [values.tobytes()])
+        values = (255 * images.clamp(0, 1)).round()
+        self.send({"id": content["id"], "images": packed(values, "uint8")})

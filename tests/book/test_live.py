@@ -436,6 +436,7 @@ def with_nan(part: str) -> VAE:
         ({"max_units": 0}, "max_units: expected an integer"),
         ({"shape": (27, 28)}, r"shape: expected .* images of 784 values, got \(27, 28"),
         ({"labels": torch.zeros(3).long()}, "labels: expected 5 digits from 0 to 9"),
+        ({"labels": np.zeros(5, int)}, "labels: expected 5 digits from 0 to 9, got"),
         ({"labels": torch.full((5,), 10)}, "labels: expected 5 digits from 0 to 9"),
         ({"start": torch.zeros(3)}, r"start: expected a code of shape \(2,\)"),
         ({"start": torch.tensor([0.0, torch.inf])}, "start: expected finite"),

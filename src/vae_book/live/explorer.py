@@ -36,7 +36,6 @@ def explore(
     labels: Tensor | None = None,
     name: str | None = None,
     start: Tensor | None = None,
-    picture: Figure | None = None,
     max_units: int = 8,
     shape: Sequence[int] | None = None,
 ) -> LiveFigure:
@@ -53,8 +52,8 @@ def explore(
     other is asked in the kernel. On the site, where there is none, a plane of grey images then has
     a table of images, and anything else is the picture.
 
-    ``name`` puts the figure on the site (see ``LiveFigure``). ``picture`` is what is shown where
-    nothing can be dragged, by default the plane, or a row of images for each slider.
+    ``name`` puts the figure on the site (see ``LiveFigure``). Its picture is the plane at rest, or
+    a row of images for each slider.
 
     Shapes: ``images`` as the model takes them, at least two; ``labels`` ``[N]``; ``start`` ``[d]``;
     ``shape`` that of one image, where it isn't square and grey (see ``figures.tile``).
@@ -75,10 +74,12 @@ def explore(
     )
     if len(images) < 2:
         raise ValueError(f"images: expected at least 2 images, got {len(images)}")
-    if labels is not None and (labels.shape != (len(images),) or not _digits(labels)):
-        raise ValueError(
-            f"labels: expected {len(images)} digits from 0 to 9, got {describe(labels)}"
-        )
+    if labels is not None:
+        if not _are_digits(labels, len(images)):
+            raise ValueError(
+                f"labels: expected {len(images)} digits from 0 to 9, got {describe(labels)}"
+            )
+        labels = labels.cpu()
     codes = Codes(model, images)
     start = codes.means[0] if start is None else start.detach().cpu().float()
     if start.shape != (codes.d,):
@@ -87,10 +88,10 @@ def explore(
     if not torch.isfinite(start).all():
         raise ValueError("start: expected finite values, got NaN or infinity")
     decoder = Decoder(model, codes.within_reach(units), image_shape(images, shape))
-    if picture is None:
-        picture = (
-            _plane(decoder, codes, labels, start) if codes.d == 2 else _rows(decoder, codes, units)
-        )
+    if codes.d == 2:
+        picture = _plane(decoder, codes, labels, start)
+    else:
+        picture = _rows(decoder, codes, units)
     form = decoder.as_network()
     if form is None and has_live_front_end():
         form = {"kind": "kernel"}
@@ -192,8 +193,10 @@ class Codes:
         return means[(means - code).norm(dim=1).argmax()]
 
 
-def _digits(labels: Tensor) -> bool:
-    return not labels.is_floating_point() and 0 <= labels.min() and labels.max() <= 9
+def _are_digits(labels: object, n: int) -> bool:
+    if not isinstance(labels, Tensor) or labels.shape != (n,) or labels.is_floating_point():
+        return False
+    return bool(((labels >= 0) & (labels <= 9)).all())
 
 
 def _plane(decoder: Decoder, codes: Codes, labels: Tensor | None, start: Tensor) -> Figure:

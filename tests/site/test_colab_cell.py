@@ -110,11 +110,17 @@ def test_the_installed_packages_run_the_readme_and_have_the_ruler(colab, tmp_pat
     python, env = colab
     run_cell(tmp_path, python, env, before="import google.colab", after="")
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    code += "\nfrom vae_book import frechet, stored\nfrechet.digit_classifier()\n"
+    code += "\nfrom vae_book import frechet, live, stored\nfrechet.digit_classifier()\n"
     code += "print(*sorted(path.name for path in stored.FOLDER.iterdir()))\n"
+    code += "import pathlib\nfolder = pathlib.Path(live.__file__).parent\n"
+    code += "print(*sorted(path.name for path in folder.iterdir() if path.suffix != '.py'))\n"
     out = run(python, "-c", code, cwd=tmp_path, env=env | {"VAE_CORE_DATA": "strokes"})
     assert "importance-weighted log p(x), k = 500" in out
-    assert out.splitlines()[-1] == "ladder.json tutorial_experiment.json"
+    assert out.splitlines()[-2] == "ladder.json ladder_seeds.json tutorial_experiment.json"
+    scripts = [
+        p.name for p in (ROOT / "src/vae_book/live").iterdir() if p.suffix in (".js", ".css")
+    ]
+    assert set(scripts) == set(out.splitlines()[-1].split()) - {"__pycache__"}
 
 
 @pytest.mark.parametrize("name", os.environ.get("VAE_BOOK_COLAB", "03_kl_term").split())

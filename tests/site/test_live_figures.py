@@ -226,6 +226,33 @@ def test_the_keyboard_alone_reaches_and_changes_everything(tab, page, k):
         assert button.evaluate("e => e === document.activeElement")
 
 
+SWEEP = """box => {
+  const inside = box.firstElementChild, heights = new Set();
+  let widest = 0;
+  for (let round = 0; round < 3; round++) {
+    for (const input of box.querySelectorAll("input")) {
+      for (let i = 0; i < 13; i++) {
+        const share = (5 * i + 3 * round) % 13 / 12;
+        input.value = Number(input.min) + (input.max - input.min) * share;
+        input.dispatchEvent(new Event("input"));
+        heights.add(Math.round(inside.getBoundingClientRect().height));
+        widest = Math.max(widest, inside.scrollWidth);
+      }
+    }
+  }
+  return [heights.size, widest - box.clientWidth];
+}"""
+
+
+@pytest.mark.parametrize(("page", "k"), FIGURES, ids=NAMES)
+def test_no_state_needs_more_room_than_another(tab, page, k):
+    for width in (1280, 390, 360):
+        tab.page.set_viewport_size({"width": width, "height": 844})
+        heights, over = tab.figure(page, k).evaluate(SWEEP)
+        assert heights == 1 and over <= 0
+    assert tab.complaints == []
+
+
 def look_of(box) -> str:
     """All that a figure draws, as text."""
     return box.evaluate(

@@ -371,6 +371,9 @@ def test_playing_goes_from_the_pinned_code_to_the_dragged_one_and_stops(tab):
     box.get_by_role("button", name="Stop").wait_for()
     box.get_by_role("button", name="Play the way").wait_for(timeout=10_000)
     assert np.abs(ink(big) - shipped_image(data, data["start"])).max() < 1 / 255
+    box.get_by_role("button", name="Play the way").click()
+    box.get_by_role("button", name="Stop").click()  # half-way: back to where the words are
+    assert np.abs(ink(big) - shipped_image(data, data["start"])).max() < 1 / 255
 
 
 def test_keys_move_a_code_and_say_where_it_is(tab):
@@ -388,7 +391,8 @@ def test_keys_move_a_code_and_say_where_it_is(tab):
     assert np.abs(drawn - shipped_image(data, [moved, data["start"][1]])).max() < 1 / 255
     said = across.get_attribute("aria-valuetext")
     assert re.fullmatch(
-        r"−?\d+\.\d\d, (among \ds|where .* meet|far from the code of any image)", said
+        r"−?\d+\.\d\d, (among \ds|where .* meet|near a lone code|far from the code of any image)",
+        said,
     )
     tab.page.keyboard.press("End")
     assert "far from" in across.get_attribute("aria-valuetext")
@@ -542,6 +546,9 @@ def test_elbo_and_gap_make_the_same_sum_wherever_the_cloud_is(tab):
     same, elbo, gap = parts()
     assert same == evidence and evidence == pytest.approx(elbo + gap, abs=0.011)
     box.get_by_role("button", name="Encoder's cloud").click()
+    assert parts() == pytest.approx([evidence, first, evidence - first], abs=0.011)
+    tab.page.mouse.click(plane["x"] + 0.9 * plane["width"], plane["y"] + 0.9 * plane["height"])
+    steps.press("Home")  # it is there already, and takes the cloud back all the same
     assert parts() == pytest.approx([evidence, first, evidence - first], abs=0.011)
 
 

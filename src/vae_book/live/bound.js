@@ -59,6 +59,12 @@
       say: k => (own ? "yours" : `${every * k}`),
       tell: k => `${own ? "your own cloud" : `${every * k} of ${every * last}`}, ${tell()}`,
       moved: k => { play.stop(); walk(k); } });
+    // After a drag the slider may be where one wants it already: then nothing would be "moved".
+    const back = event => {
+      if (own && !["Tab", "Shift"].includes(event.key)) walk(steps.value);
+    };
+    steps.input.addEventListener("click", back);
+    steps.input.addEventListener("keyup", back);
     const numbers = [["μ₁", 0], ["μ₂", 1], ["σ₁", 2], ["σ₂", 3]].map(([label, k]) => {
       const width = k > 1; // a width's slider is logarithmic
       const [from, to] = width ? [grid.spacing, side / 3] : [low[k], low[k] + side];

@@ -45,7 +45,7 @@
       data.units.forEach(({ unit }, k) => sliders[k].set(code[unit]));
       if (!plane) return;
       plane.draw(code, pinned, path);
-      note.textContent = `z = (${code.map(z => say(z)).join(", ")}), ${here}`;
+      note.textContent = placed(code, here);
       image.setAttribute("aria-label", `what the decoder draws ${here}`);
     }
 
@@ -53,6 +53,7 @@
       const at = path(pinned, code, k / (FRAMES - 1));
       decode([at], ([now]) => drawImage(image, now, channels));
       plane?.travel(at);
+      if (plane) note.textContent = placed(at, plane.where(at));
     }
 
     const drawn = el("div", { class: "drawn" }, el("div", { class: "paper" }, image));
@@ -138,12 +139,15 @@
     }
   };
 
+  const placed = (code, here) => `z = (${code.map(z => say(z)).join(", ")}), ${here}`;
+
   // Among which codes of real images a code lies, in words.
   const where = ([u, v], points, labels, far) => {
     const distances = Array.from({ length: points.length / 2 }, (_, k) =>
       [Math.hypot(points[2 * k] - u, points[2 * k + 1] - v), k]);
     const nearest = distances.sort((a, b) => a[0] - b[0]).slice(0, NEAREST);
     if (nearest[0][0] > far) return "far from the code of any image";
+    if (nearest.length > 2 && nearest[2][0] > far) return "near a lone code";
     if (!labels) return "near the code of an image";
     const counts = {};
     for (const [, k] of nearest) counts[labels[k]] = (counts[labels[k]] ?? 0) + 1;

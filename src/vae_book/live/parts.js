@@ -148,13 +148,14 @@
     return { root: el("div", { class: "choice", role: "group", "aria-label": label }, ...buttons), mark };
   };
 
-  // A button that plays `show(0)` … `show(count - 1)`, only when asked, and stops when asked again.
+  // A button that plays `show(0)` … `show(count - 1)`, only when asked, and stops when asked again;
+  // `done` is called at the end and where it is stopped with the button.
   // With reduced motion the pictures change in a few steps instead of smoothly.
   const player = ({ label, count, every = 40, show, done = () => {} }) => {
     let timer = 0;
     const stop = () => { clearInterval(timer); timer = 0; root.textContent = `▶ ${label}`; };
     const play = () => {
-      if (timer) return stop();
+      if (timer) { stop(); return done(); }
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
       const stride = calm ? Math.ceil(count / 8) : 1;
       let at = 0;

@@ -7,17 +7,21 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from vae_book.models import squared_error
 from vae_core.latent import normal_quantiles, quantile_grid
 
 __all__ = [
+    "check_dead_units",
     "check_elbo",
+    "check_file_size",
     "check_importance_weighted",
     "check_kl",
     "check_quantile_grid",
     "check_reparameterise",
     "check_squared_error",
+    "check_training_loss",
 ]
 
 
@@ -207,7 +211,7 @@ def check_elbo(answer: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]
     no_square = 12 * math.log(2 * math.pi * sigma_x) / 2
     per_pixel = constant / 12
     mistakes = {
-        "the constant of the Gaussian is missing; (4.27) has it": -scaled - rate,
+        "the constant of the Gaussian is missing; (4.20) has it": -scaled - rate,
         "you counted the constant once; each of the D pixels has it": -scaled - per_pixel - rate,
         "the constant has the wrong sign": -scaled + constant - rate,
         "in the constant, σₓ stands where σₓ² belongs": -scaled - no_square - rate,
@@ -230,11 +234,11 @@ def check_elbo(answer: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]
         "that is −ELBO, the loss; turn the sign round": -right,
         "that is the loss, −ELBO, and the constant of the Gaussian is missing too": scaled + rate,
     }
-    _diagnose(got, right, mistakes.items(), "5 images [5]", "(4.12) and (4.27)")
+    _diagnose(got, right, mistakes.items(), "5 images [5]", "(4.12) and (4.20)")
 
 
 def check_importance_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-    """Check a reader's importance-weighted log-likelihood (4.24) (chapter 5, exercise 1).
+    """Check a reader's importance-weighted log-likelihood (7.8) (chapter 5, exercise 1).
 
     Prints that it is right, or what it computes instead.
 
@@ -263,7 +267,7 @@ def check_importance_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]
                   "use logsumexp")  # fmt: skip
         return
     mistakes = {
-        "that is the mean of the logarithms, an estimate of the ELBO; (4.24) takes the logarithm "
+        "that is the mean of the logarithms, an estimate of the ELBO; (7.8) takes the logarithm "
         "of the mean": log_weights.mean(dim=0),
         "you summed the weights; the mean divides by k, so log k has to go": right + math.log(k),
         "you added log k; it is subtracted": right + 2 * math.log(k),
@@ -293,7 +297,7 @@ def check_importance_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]
         "nothing is averaged yet; take the mean over the codes, the first dimension": log_weights,
         "that is the negative, a loss; turn the sign round": -right,
     }
-    _diagnose(got, right, mistakes.items(), "5 images [5]", "(4.24) term by term")
+    _diagnose(got, right, mistakes.items(), "5 images [5]", "(7.8) term by term")
 
 
 def check_quantile_grid(answer: Callable[[int], Tensor]) -> None:
@@ -364,7 +368,213 @@ def check_quantile_grid(answer: Callable[[int], Tensor]) -> None:
         for about_layout, layout in layouts.items():
             diagnosis = "; and ".join(filter(None, [about_axis, about_layout]))
             known.append((diagnosis, layout.reshape(-1, 2)))
-    _diagnose(got, right, known, "n = 5 [25, 2]", "(6.2), one axis at a time")
+    _diagnose(got, right, known, "n = 5 [25, 2]", "(6.1), one axis at a time")
+
+
+def check_training_loss(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Check a reader's loss of a batch, −ELBO for Bernoulli pixels (chapter 5, exercise 1).
+
+    Prints that it is right, or what it computes instead.
+
+    Shapes: ``answer(x, logits, mean, log_var)`` is called with two tensors [5, 12], the first of
+    zeros and ones, and two tensors [5, 3], and should return one number [].
+    """
+    draw = torch.Generator().manual_seed(0)
+    logits, pixels = torch.randn(2, 5, 12, generator=draw, dtype=torch.float64)
+    mean, log_var = torch.randn(2, 5, 3, generator=draw, dtype=torch.float64)
+    x = (pixels > 0).double()
+    got = _answer(answer, "a tensor with one number", x, logits, mean, log_var)
+    if got is None:
+        return
+    per_pixel = softplus(logits) - x * logits  # (5.4), before the sum
+    var, square = log_var.exp(), mean.square()
+    per_unit = 0.5 * (square + var - 1 - log_var)  # (5.5), before the sum
+    rec, rate = per_pixel.sum(dim=1), per_unit.sum(dim=1)
+    right = (rec + rate).mean()  # (5.6)
+    if _same(got, right):
+        print("✓ right: sums over pixels and coordinates, a mean over the images, −ELBO in nats")
+        return
+
+    if torch.isnan(got).any():
+        print("✗ your answer holds NaN: log_var is log σ² already, and may be negative; take no "
+              "logarithm and no square root of it")  # fmt: skip
+        return
+
+    def with_kl(terms: Tensor) -> Tensor:
+        return rec.mean() + 0.5 * terms.sum(dim=1).mean()
+
+    def with_rec(terms: Tensor) -> Tensor:
+        return terms.sum(dim=1).mean() + rate.mean()
+
+    rho = torch.sigmoid(logits)
+    ways = {  # to put the two terms together, from [images, pixels] and [images, coordinates]
+        "": lambda rec, kl: (rec.sum(dim=1) + kl.sum(dim=1)).mean(),
+        "the cross-entropy is averaged over the pixels, (5.4) sums over them: that is β = 784 for "
+        "a real image": lambda rec, kl: rec.mean() + kl.sum(dim=1).mean(),
+        "the KL is averaged over the coordinates, (5.5) sums over them: that is β = 1/d": (
+            lambda rec, kl: rec.sum(dim=1).mean() + kl.mean()
+        ),
+        "both terms are averaged, over pixels and over coordinates; the sizes of the two sums "
+        "differ, so that is another β": lambda rec, kl: rec.mean() + kl.mean(),
+        "both terms are summed over the images too; (5.6) takes their mean": (
+            lambda rec, kl: rec.sum() + kl.sum()
+        ),
+        "the cross-entropy is averaged over pixels and images, and the KL is summed over all "
+        "images: that is β = 784 times the size of the batch": (
+            lambda rec, kl: rec.mean() + kl.sum()
+        ),
+        "the cross-entropy is summed over the images, and the KL averaged: another β": (
+            lambda rec, kl: rec.sum() + kl.sum(dim=1).mean()
+        ),
+        "the cross-entropy is summed over the images, and the KL averaged over everything: "
+        "another β": lambda rec, kl: rec.sum() + kl.mean(),
+        "the KL is summed over the images, and the cross-entropy averaged: that is β = the size "
+        "of the batch": lambda rec, kl: rec.sum(dim=1).mean() + kl.sum(),
+        "the mean over the images is missing; (5.6) is one number": (
+            lambda rec, kl: rec.sum(dim=1) + kl.sum(dim=1)
+        ),
+    }
+    kls = {
+        "": per_unit,
+        "the KL has the wrong sign: a narrow cloud must cost something": -per_unit,
+        "the KL is missing": 0 * per_unit,
+        "the ½ of the KL is missing": 2 * per_unit,
+        "the same stands for σ² and for log σ²: log_var is the logarithm, exp(log_var) is σ²": (
+            0.5 * (square - 1)
+        ),
+        "you took log_var for log σ in both places, σ² and log σ²": (
+            0.5 * (square + var**2 - 1 - 2 * log_var)
+        ),
+        "exp(log_var) is σ² already, and you squared it": 0.5 * (square + var**2 - 1 - log_var),
+        "σ stands where σ² belongs: exp(log_var) is σ²": (
+            0.5 * (square + var.sqrt() - 1 - log_var)
+        ),
+        "μ stands where μ² belongs": 0.5 * (mean + var - 1 - log_var),
+        "the −1 of the KL is missing": 0.5 * (square + var - log_var),
+    }
+    mistakes = {
+        "; and ".join(filter(None, [about_kl, about_way])): way(per_pixel, kl)
+        for about_kl, kl in kls.items()
+        for about_way, way in ways.items()
+        if about_kl or about_way
+    }
+    mistakes |= {
+        "the cross-entropy has lost its minus: it falls as the copies get worse": with_rec(
+            -per_pixel
+        ),
+        "that is the ELBO; a loss is its negative": -right,
+        "the cross-entropy is missing": rate.mean(),
+        "you took the sigmoid of the logits twice": with_rec(softplus(rho) - x * rho),
+        "you took the logits for probabilities: that is log p only if they are log ρ": with_rec(
+            -x * logits
+        ),
+        "only the pixels with ink are counted; paper has log(1 − ρ)": with_rec(
+            x * softplus(-logits)
+        ),
+        "the term x a is missing: nothing asks for ink": with_rec(softplus(logits)),
+        "that is the squared error of the probabilities, not (5.4)": with_rec((x - rho).square()),
+        "that is the squared error of the logits, not (5.4)": with_rec((x - logits).square()),
+        "that is the other direction of the KL, KL(p ‖ q)": with_kl(
+            (1 + square) / var - 1 + log_var
+        ),
+        "the sign of log σ² is wrong: a narrow cloud must cost more, not less": with_kl(
+            square + var - 1 + log_var
+        ),
+    }
+    _diagnose(got, right, mistakes.items(), "a batch one number []", "(5.4), (5.5) and (5.6)")
+
+
+def check_dead_units(answer: Callable[[Tensor, float], Tensor]) -> None:
+    """Check a reader's KL of each unit of the best linear VAE (8.3) (chapter 8, exercise 1).
+
+    Prints that it is right, or what it computes instead.
+
+    Shapes: ``answer(variances, w)`` is called with a tensor [6], the largest first, and a number,
+    and should return [6].
+    """
+    variances = torch.tensor([5.0, 3.7, 2.5, 1.2, 0.8, 0.3], dtype=torch.float64)
+    w = 3.4  # σₓ² = 1.7: three live; another number dies for each mistake about the noise
+    got = _answer(answer, "a tensor with one KL a unit", variances, w)
+    if got is None:
+        return
+
+    def kl_with(noise: float) -> Tensor:
+        return 0.5 * (variances / noise).clamp(min=1).log()
+
+    ratio = variances / (w / 2)
+    right = kl_with(w / 2)
+    if _same(got, right):
+        print("✓ right: ½ log(λ/σₓ²) nats for a unit that lives, 0 for one that is dead")
+        return
+    column = (variances - w / 2).clamp(min=0)
+    mistakes = {
+        "you took w as the noise; by (4.22) σₓ² = w/2": kl_with(w),
+        "you took 2w as the noise; by (4.22) σₓ² = w/2": kl_with(2 * w),
+        "you took σₓ, the square root of w/2; λ is compared with the variance σₓ²": kl_with(
+            math.sqrt(w / 2)
+        ),
+        "you took (w/2)², but w/2 is σₓ² already": kl_with((w / 2) ** 2),
+        "you ignored the noise: λ is compared with σₓ² = w/2, and not with 1": kl_with(1),
+        "a dead unit pays nothing, and yours pays less than that: cut off at 0": 0.5 * ratio.log(),
+        "a dead unit pays nothing; you took the absolute value": 0.5 * ratio.log().abs(),
+        "the factor ½ is missing": 2 * right,
+        "the ratio is upside down: that is ½ log(σₓ²/λ), cut off at 0": (
+            0.5 * (1 / ratio).clamp(min=1).log()
+        ),
+        "the ratio is upside down: that is ½ log(σₓ²/λ)": -0.5 * ratio.log(),
+        "the sign is wrong: a KL is never negative": -right,
+        "the logarithm is missing": 0.5 * ratio.clamp(min=1),
+        "you added 1 inside the logarithm: λ/σₓ² is the precision of the cloud already": (
+            0.5 * (1 + ratio).log()
+        ),
+        "that is ‖wᵢ‖², (8.1); its KL is wanted": column,
+        "that is E[μᵢ²], (8.2), one part of the KL": 1 - 1 / ratio.clamp(min=1),
+        "that is ½ E[μᵢ²]; the part with the widths of the clouds is missing": 0.5
+        * (1 - 1 / ratio.clamp(min=1)),
+        "that says which units live; how many nats does each pay?": (ratio > 1).double(),
+        "you added up the units; each has a KL of its own": right.sum(),
+        "you averaged over the units; each has a KL of its own": right.mean(),
+        "you used the logarithm to base 2: those are bits; nats are wanted": right / math.log(2),
+    }
+    _diagnose(got, right, mistakes.items(), "6 units [6]", "(8.3), and with (4.22)")
+
+
+def check_file_size(answer: Callable[[Tensor], Tensor]) -> None:
+    """Check a reader's length of a file, in bytes, from −ELBO in nats (chapter 9, exercise 1).
+
+    Prints that it is right, or what it computes instead.
+
+    Shapes: ``answer(minus_elbo)`` is called with a tensor [4] and should return one number [].
+    """
+    minus_elbo = torch.tensor([104.2, 87.9, 141.3, 120.6], dtype=torch.float64)
+    got = _answer(answer, "a tensor with one number", minus_elbo)
+    if got is None:
+        return
+    nats, bit = minus_elbo.sum(), math.log(2)
+    right = nats / bit / 8
+    if _same(got, right):
+        print("✓ right: nats to bits, bits to bytes, all images added up")
+        return
+    units = {
+        "": right,
+        "you took nats for bits; a bit is log 2 nats": nats / 8,
+        "you multiplied by log 2 where one divides: a nat is more than a bit": nats * bit / 8,
+        "those are bits; a byte has 8": nats / bit,
+        "those are nats": nats,
+        "you multiplied by 8 where one divides": 8 * nats / bit,
+    }
+    ways = {"": 1, "you took the mean over the images; the file holds all of them": 1 / 4}
+    mistakes = {
+        "; and ".join(filter(None, [about_unit, about_way])): factor * value
+        for about_unit, value in units.items()
+        for about_way, factor in ways.items()
+        if about_unit or about_way
+    }
+    mistakes |= {
+        "that is a length for each image; add them up": minus_elbo / bit / 8,
+        "the sign is wrong: a file has no negative length": -right,
+    }
+    _diagnose(got, right, mistakes.items(), "one number []", "the sum of (4.12) in bytes")
 
 
 def _answer(answer: Callable, wanted: str, *inputs: object) -> Tensor | None:

@@ -82,31 +82,41 @@ def colour_range(points: Sequence[Point]) -> tuple[float, float]:
     return (low, high) if high > low else (low / 2, high * 2)
 
 
-def plot_rate_distortion(points: Sequence[Point], *, rate_limit: float = 60.0) -> Figure:
+def plot_rate_distortion(
+    points: Sequence[Point], *, curve: Sequence[str] = (), rate_limit: float = 60.0
+) -> Figure:
     """All models in one figure: squared error against average KL, coloured by their samples.
 
     The disc of a point has the colour of ``fd_prior``, its ring that of ``fd_fitted``. Rates above
-    ``rate_limit`` nats, infinite ones among them, stand in a marked strip on the right.
+    ``rate_limit`` nats, infinite ones among them, stand in a marked strip on the right. A faint
+    line joins the points that ``curve`` names, in its order.
 
-    Raises: ValueError without points, for two of the same name, or for a limit that isn't above 0.
+    Raises: ValueError without points, for two of the same name, for a name in ``curve`` that no
+    point has, or for a limit that isn't above 0.
     """
     import matplotlib.pyplot as plt
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator
 
     rate_limit = positive_float(rate_limit, "rate_limit")
     names = [point.name for point in points]
     if not names or len(set(names)) != len(names):
         raise ValueError(f"points: expected at least one, each with its own name, got {names}")
+    if unknown := [name for name in curve if name not in names]:
+        raise ValueError(f"curve: expected names of points, got {unknown}")
     places, off, end = horizontal_places([point.rate for point in points], rate_limit)
     low, high = colour_range(points)
     scale = ScalarMappable(LogNorm(low, high), cmap="cividis")
     figure, ax = plt.subplots(figsize=(6.5, 4.4), layout="constrained")
+    joined = [names.index(name) for name in curve]
+    ax.plot(places[joined], [points[k].distortion for k in joined], color="#bbbbbb", zorder=1)
     for point, place in zip(points, places, strict=True):
         _draw_point(ax, place, point.distortion, scale, point.fd_prior, point.fd_fitted)
     top = 1.12 * max(point.distortion for point in points) or 1.0
     ax.set(xlabel="rate: average KL in nats", ylabel="distortion: squared error per image")
-    ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= rate_limit])
+    ticks = MaxNLocator(6).tick_values(0, rate_limit)
+    ax.set_xticks([tick for tick in ticks if 0 <= tick <= rate_limit])
     ax.set(xlim=(-0.04 * rate_limit, end + 0.02 * rate_limit), ylim=(0, top))
     if off.any():
         ax.axvspan(rate_limit, end, color="#eeeeee", zorder=0)
@@ -129,21 +139,35 @@ def _draw_point(ax: Axes, x: float, y: float, scale, fd_prior: float, fd_fitted:
 
 
 def _write_names(ax: Axes, points: Sequence[Point], places: np.ndarray, off: np.ndarray) -> None:
-    """Names above and below their points in turn, so that neighbours' don't meet; off
-    the scale upright above them, for want of room."""
-    above = True
+    """Names beside their points, each at the first corner where it meets no other name or point;
+    off the scale upright above them, for want of room."""
+    from matplotlib.transforms import Bbox
+
+    ax.figure.draw_without_rendering()  # now it is settled where things lie
+    where = ax.transData.transform([(x, p.distortion) for x, p in zip(places, points, strict=True)])
+    size = ax.figure.dpi / 72  # pixels a point
+    taken = [Bbox.from_extents(x - 7, y - 7, x + 7, y + 7) for x, y in where / size]
     for index in np.argsort(places, kind="stable"):
-        point, place, is_off = points[index], places[index], off[index]
+        point, is_off = points[index], off[index]
+        at = (places[index], point.distortion)
+        more = {"textcoords": "offset points", "fontsize": 9, "zorder": 4}
         if is_off:
-            shift, side, height, turn = (0, 10), "center", "bottom", 90
-        elif above:
-            shift, side, height, turn = (7, 6), "left", "bottom", 0
-        else:
-            shift, side, height, turn = (7, -7), "left", "top", 0
-        above = not above
-        ax.annotate(label_of(point, is_off), (place, point.distortion), xytext=shift,
-                    textcoords="offset points", ha=side, va=height, fontsize=9, rotation=turn,
-                    zorder=4)  # fmt: skip
+            ax.annotate(label_of(point, True), at, xytext=(0, 10), rotation=90, ha="center",
+                        va="bottom", **more)  # fmt: skip
+            continue
+        tried = []
+        for right, up in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+            name = ax.annotate(label_of(point, False), at, xytext=(7 * right, 6 * up),
+                               ha="left" if right > 0 else "right",
+                               va="bottom" if up > 0 else "top", **more)  # fmt: skip
+            box = name.get_window_extent()
+            box = Bbox(box.get_points() / size)
+            tried.append((sum(box.overlaps(other) for other in taken), len(tried), name, box))
+        best = min(tried, key=lambda t: t[:2])
+        for attempt in tried:
+            if attempt is not best:
+                attempt[2].remove()
+        taken.append(best[3])
 
 
 def _draw_key(ax: Axes) -> None:

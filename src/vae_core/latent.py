@@ -25,7 +25,7 @@ __all__ = [
 def normal_quantiles(n: int, low: float = 0.05, high: float = 0.95) -> Tensor:
     """n values with equal shares of a standard normal distribution between neighbours.
 
-    A share ``low`` of the draws lies below the first, a share ``high`` below the last (6.2).
+    A share ``low`` of the draws lies below the first, a share ``high`` below the last (6.1).
 
     Shapes: the result ``[n]``, rising, float32.
 
@@ -85,7 +85,7 @@ def traversal(code: Tensor, unit: int, values: Sequence[float] | Tensor) -> Tens
 
 
 def straight_path(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
-    """Codes on the straight line from ``start`` (t = 0) to ``end`` (t = 1), equation (6.13).
+    """Codes on the straight line from ``start`` (t = 0) to ``end`` (t = 1), equation (6.12).
 
     Shapes: ``start`` and ``end`` ``[d]`` or ``[B, d]``, ``t`` ``[n]``; ``[n, d]`` or ``[n, B, d]``.
 
@@ -99,7 +99,7 @@ def spherical_path(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
     """Codes from ``start`` to ``end`` whose direction turns, and whose norm changes, evenly.
 
     The direction goes along the shorter arc of the unit sphere, the norm along a straight line
-    (6.17), so ends of unequal norms are reached exactly. Where the directions are the same, the
+    (6.16), so ends of unequal norms are reached exactly. Where the directions are the same, the
     path is straight.
 
     Shapes: as in ``straight_path``.

@@ -264,7 +264,7 @@ def test_gaussian_likelihood_and_its_best_variance_4_27_4_31():
     error, w, D, rate = sp.symbols("error w D rate", positive=True)
     one_pixel = -sp.log(density(stats.Normal("pixel", mu, s_x))(x))
     assert zero(one_pixel - (x - mu) ** 2 / (2 * s_x**2) - sp.log(2 * sp.pi * s_x**2) / 2)
-    in_nats = error / w + rate + D / 2 * sp.log(sp.pi * w)  # (4.30)
+    in_nats = error / w + rate + D / 2 * sp.log(sp.pi * w)  # (4.23)
     assert sp.solve(sp.diff(in_nats, w), w) == [2 * error / D]
     from_pixels = error / (2 * s_x**2) + rate + D / 2 * sp.log(2 * sp.pi * s_x**2)
     assert zero(in_nats.subs(w, 2 * s_x**2) - from_pixels)

@@ -5,14 +5,18 @@ import math
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from vae_book.exercises import (
+    check_dead_units,
     check_elbo,
+    check_file_size,
     check_importance_weighted,
     check_kl,
     check_quantile_grid,
     check_reparameterise,
     check_squared_error,
+    check_training_loss,
 )
 
 
@@ -309,3 +313,139 @@ def test_an_answer_that_works_in_place_is_judged_by_its_result(capsys, check, an
     check(answer)
     out = capsys.readouterr().out
     assert verdict in out and out.count("\n") == 1
+
+
+def kl_of_units(lam, noise):
+    return 0.5 * (lam / noise).clamp(min=1).log()
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda lam, w: kl_of_units(lam, w / 2), "✓ right"),
+        (lambda lam, w: (0.5 * (2 * lam / w).log()).clamp(min=0), "✓ right"),
+        (lambda lam, w: torch.where(lam > w / 2, (2 * lam / w).log() / 2, 0.0), "✓ right"),
+        (lambda lam, w: lam.mul_(2 / w).clamp_(min=1).log_().div_(2), "✓ right"),
+        (lambda lam, w: kl_of_units(lam, w), "you took w as the noise"),
+        (lambda lam, w: kl_of_units(lam, 2 * w), "you took 2w"),
+        (lambda lam, w: kl_of_units(lam, (w / 2) ** 0.5), "the square root of w/2"),
+        (lambda lam, w: kl_of_units(lam, (w / 2) ** 2), "w/2 is σₓ² already"),
+        (lambda lam, w: kl_of_units(lam, 1), "you ignored the noise"),
+        (lambda lam, w: 0.5 * (2 * lam / w).log(), "cut off at 0"),
+        (lambda lam, w: 0.5 * (2 * lam / w).log().abs(), "the absolute value"),
+        (lambda lam, w: 2 * kl_of_units(lam, w / 2), "½ is missing"),
+        (lambda lam, w: 0.5 * (w / 2 / lam).clamp(min=1).log(), "that is ½ log(σₓ²/λ), cut"),
+        (lambda lam, w: -0.5 * (2 * lam / w).log(), "upside down"),
+        (lambda lam, w: -kl_of_units(lam, w / 2), "the sign is wrong"),
+        (lambda lam, w: 0.5 * (2 * lam / w).clamp(min=1), "the logarithm is missing"),
+        (lambda lam, w: 0.5 * (1 + 2 * lam / w).log(), "you added 1"),
+        (lambda lam, w: (lam - w / 2).clamp(min=0), "(8.1)"),
+        (lambda lam, w: (1 - w / 2 / lam).clamp(min=0), "(8.2)"),
+        (lambda lam, w: (1 - w / 2 / lam).clamp(min=0) / 2, "widths of the clouds"),
+        (lambda lam, w: (lam > w / 2).double(), "which units live"),
+        (lambda lam, w: kl_of_units(lam, w / 2).sum(), "you added up the units"),
+        (lambda lam, w: kl_of_units(lam, w / 2).mean(), "you averaged over the units"),
+        (lambda lam, w: kl_of_units(lam, w / 2) / math.log(2), "bits"),
+        (lambda lam, w: kl_of_units(lam, w / 2)[:3], "the shape is [3]"),
+        (lambda lam, w: kl_of_units(lam, w / 2) + 1e-3, "the values aren't"),
+        (lambda lam, w: 3.0, "you returned float"),
+    ],
+)  # fmt: skip
+def test_check_dead_units(capsys, answer, verdict):
+    check_dead_units(answer)
+    assert verdict in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda e: e.sum() / math.log(2) / 8, "✓ right"),
+        (lambda e: e.sum() / 8, "you took nats for bits"),
+        (lambda e: e.sum() * math.log(2) / 8, "you multiplied by log 2"),
+        (lambda e: e.sum() / math.log(2), "those are bits"),
+        (lambda e: e.sum(), "those are nats"),
+        (lambda e: 8 * e.sum() / math.log(2), "multiplied by 8"),
+        (lambda e: e.mean() / math.log(2) / 8, "you took the mean over the images"),
+        (lambda e: e.mean() / 8, "nats for bits; a bit is log 2 nats; and you took the mean"),
+        (lambda e: e / math.log(2) / 8, "a length for each image"),
+        (lambda e: -e.sum() / math.log(2) / 8, "the sign is wrong"),
+        (lambda e: e.sum() / 7, "the value"),
+        (lambda e: 3.0, "you returned float"),
+    ],
+)
+def test_check_file_size(capsys, answer, verdict):
+    check_file_size(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def rec(x, a):
+    return cross_entropy(a, x, reduction="none").sum(dim=1)
+
+
+def rate(m, v):
+    return 0.5 * terms(m, v).sum(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda x, a, m, v: (rec(x, a) + by_torch(m, v)).mean(), "✓ right"),
+        (lambda x, a, m, v: (rec(x, a).sum() + rate(m, v).sum()) / len(x), "✓ right"),
+        (lambda x, a, m, v: cross_entropy(a, x) + rate(m, v).mean(), "averaged over the pixels"),
+        (lambda x, a, m, v: (rec(x, a) + 0.5 * terms(m, v).mean(dim=1)).mean(), "β = 1/d"),
+        (lambda x, a, m, v: cross_entropy(a, x) + 0.5 * terms(m, v).mean(), "both terms are aver"),
+        (lambda x, a, m, v: rec(x, a).sum() + rate(m, v).sum(), "over the images too"),
+        (lambda x, a, m, v: cross_entropy(a, x) + rate(m, v).sum(), "times the size of the batch"),
+        (lambda x, a, m, v: rec(x, a).sum() + rate(m, v).mean(), "summed over the images, and the"),
+        (lambda x, a, m, v: rec(x, a).sum() + 0.5 * terms(m, v).mean(), "averaged over everything"),
+        (lambda x, a, m, v: rec(x, a).mean() + rate(m, v).sum(), "β = the size of the batch"),
+        (lambda x, a, m, v: rec(x, a) + rate(m, v), "the mean over the images is missing"),
+        (lambda x, a, m, v: (rec(x, a) - rate(m, v)).mean(), "the KL has the wrong sign"),
+        (lambda x, a, m, v: rec(x, a).mean(), "✗ the KL is missing\n"),
+        (lambda x, a, m, v: (rec(x, a) + 2 * rate(m, v)).mean(), "½ of the KL"),
+        (lambda x, a, m, v: (rec(x, a) + 0.5 * (m**2 + v - 1 - v).sum(dim=1)).mean(),
+         "the same stands for σ² and for log σ²"),
+        (lambda x, a, m, v: (rec(x, a) + 0.5 * (m**2 + v.exp() ** 2 - 1 - v).sum(dim=1)).mean(),
+         "and you squared it"),
+        (lambda x, a, m, v: (rec(x, a) + 0.5 * (m**2 + (v / 2).exp() - 1 - v).sum(dim=1)).mean(),
+         "σ stands where σ²"),
+        (lambda x, a, m, v: (rec(x, a) + 0.5 * (m**2 + v.exp() - 1 - v.exp()).sum(dim=1)).mean(),
+         "the same stands for σ² and for log σ²"),
+        (lambda x, a, m, v: (rec(x, a) + rate(m, 2 * v)).mean(), "for log σ in both"),
+        (lambda x, a, m, v: (rec(x, a) + 0.5 * (m**2 + v - 1 - v.log()).sum(dim=1)).mean(),
+         "holds NaN"),
+        (lambda x, a, m, v: (rec(x, a) + 0.5 * (m + v.exp() - 1 - v).sum(dim=1)).mean(),
+         "μ stands where μ²"),
+        (lambda x, a, m, v: (rec(x, a) + 0.5 * (m**2 + v.exp() - v).sum(dim=1)).mean(),
+         "−1 of the KL"),
+        (lambda x, a, m, v: (rec(x, a) + 0.5 * (m**2 + v.exp() - 1 + v).sum(dim=1)).mean(),
+         "the sign of log σ²"),
+        (lambda x, a, m, v: (rec(x, a) + kl_divergence(
+            Normal(0.0, 1.0), Normal(m, (v / 2).exp())).sum(dim=1)).mean(), "other direction"),
+        (lambda x, a, m, v: (rate(m, v) - rec(x, a)).mean(), "has lost its minus"),
+        (lambda x, a, m, v: -(rec(x, a) + rate(m, v)).mean(), "that is the ELBO"),
+        (lambda x, a, m, v: rate(m, v).mean(), "the cross-entropy is missing"),
+        (lambda x, a, m, v: (rec(x, a.sigmoid()) + rate(m, v)).mean(), "sigmoid of the logits twi"),
+        (lambda x, a, m, v: (rate(m, v) - (x * a).sum(dim=1)).mean(), "logits for probabilities"),
+        (lambda x, a, m, v: (rate(m, v) - (x * a.sigmoid().log()).sum(dim=1)).mean(),
+         "only the pixels with ink"),
+        (lambda x, a, m, v: (rate(m, v) + (1 + a.exp()).log().sum(dim=1)).mean(),
+         "the term x a is missing"),
+        (lambda x, a, m, v: (error(x, a.sigmoid()) + rate(m, v)).mean(), "error of the probab"),
+        (lambda x, a, m, v: (error(x, a) + rate(m, v)).mean(), "squared error of the logits"),
+        (lambda x, a, m, v: cross_entropy(a, x) - rate(m, v).mean(),
+         "narrow cloud must cost something; and the cross-entropy is averaged over the pixels"),
+        (lambda x, a, m, v: (rec(x, a) + rate(m, v))[:2], "the shape is [2]"),
+        (lambda x, a, m, v: (rec(x, a) + rate(m, v)).mean() + 1e-3, "the values aren't"),
+        (lambda x, a, m, v: 3.0, "you returned float"),
+    ],
+)  # fmt: skip
+def test_check_training_loss(capsys, answer, verdict):
+    check_training_loss(answer)
+    assert verdict in capsys.readouterr().out
+
+
+def test_a_loss_that_works_in_place_is_judged_by_its_result(capsys):
+    check_training_loss(lambda x, a, m, v: rec(x, a).add_(kl_in_place(m, v)).mean())
+    out = capsys.readouterr().out
+    assert "✓ right" in out and out.count("\n") == 1

@@ -1,5 +1,6 @@
 """The rate–distortion figure: where each point stands, how it is coloured, what it is called."""
 
+import itertools
 import math
 
 import matplotlib
@@ -110,3 +111,19 @@ def test_points_without_a_name_of_their_own_are_refused():
         plot_rate_distortion([POINTS[0], POINTS[0]])
     with pytest.raises(ValueError, match="rate_limit"):
         plot_rate_distortion(POINTS, rate_limit=0.0)
+    with pytest.raises(ValueError, match=r"curve: expected names of points, got \['nobody'\]"):
+        plot_rate_distortion(POINTS, curve=[POINTS[0].name, "nobody"])
+
+
+def test_names_meet_neither_each_other_nor_a_point():
+    places = [(10, 20), (12, 21), (24, 20), (26, 21)]  # at the corner of one is the next
+    close = [Point(f"model {k}", x, y, 50, 40) for k, (x, y) in enumerate(places)]
+    figure = plot_rate_distortion(close, curve=[point.name for point in close])
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    middles = ax.transData.transform([(point.rate, point.distortion) for point in close])
+    assert not any(box.contains(*middle) for box in boxes for middle in middles)
+    line = next(line for line in ax.lines if len(line.get_xdata()) == 4)
+    assert list(line.get_xdata()) == [point.rate for point in close]

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 from book import __main__ as cli
-from book import checks, claims, form, kernel, pages, reproduce, run_times, sync
+from book import checks, claims, equations, form, kernel, pages, reproduce, run_times, sync
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "https://github.com/YOUR_ACCOUNT/vae-book"
@@ -539,8 +539,13 @@ def test_claims_are_tried_on_three_data_sets_and_their_ranges_stored(claiming):
         {"claim": "seed and data", "bound": "above -1"} | ranges,
         {"claim": "only here", "bound": "below 5 (on MNIST)"} | ranges,
     ]
+    assert cli.main(["sync"], claiming) == 0
     table = (claiming / "book/pages/claims.md").read_text()
-    assert "| only here | below 5 (on MNIST) | 0 to 1 | 10 to 11 | 20 to 21 |" in table
+    check, others = table.split("### Check: a list\n")[1].split("### Other claims\n")
+    assert "| only here | below 5 (on MNIST) | 0 to 1 | (10 to 11) | (20 to 21) |" in check
+    assert "| seed and data | above −1 | 0 to 1 | 10 to 11 | 20 to 21 |" in check
+    assert "| one line | above −1 |" in others and "one line" not in check
+    assert "## [Try this](../01_try.ipynb)\n" in table
     assert checks.check_claims(claiming) == []
     edit_stored(claiming, "✓ seed and data: ⟨0⟩, above -1\\n", "✓ seed and data: ⟨5⟩, above -1\\n")
     assert checks.check_claims(claiming) == ["01_try: seed and data: 5 isn't from 0 to 1"]
@@ -549,7 +554,56 @@ def test_claims_are_tried_on_three_data_sets_and_their_ranges_stored(claiming):
 def test_a_range_of_before_the_third_data_set_is_a_dash(claiming):
     row = {"claim": "a", "bound": "above 1", "mnist": [2, 3], "strokes": [4, 5]}
     (claiming / "book/claims.json").write_text(json.dumps({"01_try": [row]}))
-    assert "| a | above 1 | 2 to 3 | 4 to 5 | – |" in claims.claims_in_words(claiming)
+    table = claims.claims_in_words(claiming)
+    assert "| a | above 1 | 2 to 3 | 4 to 5 | – |" in table
+    assert "###" not in table  # a page without a check needs no heading for the others
+
+
+def test_the_claims_of_a_cell_that_was_edited_stand_in_no_check_until_it_is_run(claiming):
+    assert cli.main(["execute"], claiming) == 0
+    page = pages.pages(claiming)[0]
+    assert claims.labels_of(page)["seed and data", "above -1"] == ["a list"]
+    edit_page(claiming, "'a list'", "'one list'")
+    assert claims.labels_of(page) == {}
+    sync.sync(claiming)
+    assert claims.labels_of(page) == {}
+
+
+def test_two_checks_may_have_the_same_claim(executed):
+    row = {"claim": "same", "bound": "above 1", "mnist": [2, 2]}
+    (executed / "book/claims.json").write_text(json.dumps({"01_try": [row, row, row]}))
+    shown = '<details class="claims"><summary>Check: {}: ⟨1⟩ of ⟨1⟩ hold</summary></details>'
+    data = {"text/plain": "✓ same: ⟨2⟩, above 1"}
+    nb = stored(executed)
+    pages.code_cells(nb)[1].outputs = [
+        nbformat.v4.new_output("display_data", data | {"text/html": shown.format(label)})
+        for label in ("it&#x27;s q(z|x)", "the other")
+    ]
+    pages.write(executed / "book/01_try.ipynb", pages.as_text(nb))
+    table = claims.claims_in_words(executed).split("\n### ")[1:]
+    assert [part.splitlines()[0] for part in table] == [
+        "Check: it's q(z\\|x)", "Check: the other", "Other claims",
+    ]  # fmt: skip
+    assert all(part.count("| same |") == 1 for part in table)
+
+
+def test_a_row_of_claims_reads_well():
+    row = {"claim": "KL of q(z|x) in $", "bound": "above -1 and below 1e-05"}
+    row |= {"mnist": [-0.5, 2.22e-16], "strokes": [1e-6, 1e-6]}
+    expected = (
+        "| KL of q(z\\|x) in \\$ | above −1 and below 10⁻⁵ | −0.5 to 2.2 × 10⁻¹⁶ | 10⁻⁶ | – |"
+    )
+    assert claims.table_row(row) == expected
+    near = {"claim": "a", "bound": "above 1 (on MNIST)", "mnist": [1.003, 1.234], "strokes": [1, 2]}
+    assert claims.table_row(near) == "| a | above 1 (on MNIST) | 1.003 to 1.23 | (1 to 2) | – |"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (-0.01234, "−0.0123"), (9020.4, "9020"), (1.5e6, "1.5 × 10⁶"), (-1e-9, "−10⁻⁹")],
+)
+def test_a_number_is_written_as_one_reads_it(value, text):
+    assert claims.in_digits(value, 4 if value > 1 else 3) == text
 
 
 def test_every_run_is_tried_and_every_failure_listed(claiming, capsys):
@@ -735,3 +789,107 @@ def test_every_numbered_equation_is_listed_with_the_code_that_names_it(root):
     before = listed.replace("0.5", "0.6")
     page.write_text(before)
     assert any("equations.md: differs" in message for message in checks.check_pairs(root))
+
+
+SPREAD = """# @title Check: (1.9)
+%pip install nothing
+elbo = -(h *
+         x)                      # (1.1)
+class Model:
+    a = (1,
+         2)
+
+    def loss(self, x):
+        # the loss of (1.2)
+
+        y = (x +
+             1)
+        return [y,
+                0]
+
+    # (1.3), and
+    # more
+    @staticmethod
+    def long(x):
+        a = 1
+        b = 2
+        c = 3
+        d = 4
+        e = 5
+        if x:  # (1.4)
+            f = 6  # (1.5)
+            g = 7
+            h = 8
+            i = 9
+            j = 10
+            k = 11
+            l = 12
+            return "("
+        else:
+            f(1.5)
+        return {"(1.6)": 1,
+                "b": 2}
+with check("(1.7) holds"):
+    # (1.8)
+    claim("one", 1,
+          above=0)
+    for x in (1, 2):
+        claim(f"(1.7) for {x}", x, above=0)"""
+
+
+@pytest.mark.parametrize(
+    ("number", "listed"),
+    [
+        ("1.1", ["elbo = -(h *\n         x)                      # (1.1)"]),
+        (
+            "1.2",
+            [
+                "def loss(self, x):\n    # the loss of (1.2)\n\n    y = (x +\n         1)\n"
+                "    return [y,\n            0]"
+            ],
+        ),
+        ("1.7", ['with check("(1.7) holds"):\n    ...',
+                 'for x in (1, 2):\n    claim(f"(1.7) for {x}", x, above=0)']),
+        ("1.8", ['# (1.8)\nclaim("one", 1,\n      above=0)']),
+        ("1.9", []),
+    ],
+)  # fmt: skip
+def test_a_number_finds_whole_statements(number, listed):
+    found = equations.statements(markdown(SPREAD))
+    assert [code for code in found if f"({number})" in code] == listed
+
+
+def test_a_comment_above_names_the_whole_statement_and_a_long_block_gives_its_head():
+    noted = next(code for code in equations.statements(markdown(SPREAD)) if "(1.3)" in code)
+    assert noted.startswith("# (1.3), and\n# more\n@staticmethod\ndef long(x):\n    a = 1\n")
+    assert noted.endswith('            "b": 2}')
+    found = equations.statements(markdown(SPREAD.replace("# (1.3), and", "#")))
+    assert found[2:5] == [
+        "if x:  # (1.4)\n    ...",
+        "f = 6  # (1.5)",
+        'return {"(1.6)": 1,\n        "b": 2}',
+    ]
+
+
+def test_each_number_has_its_best_statement_and_a_formula_not_many():
+    display = equations.Display("", ["1.1", "1.2"], "")
+    code = [
+        'ax.set_title("(1.1)")',
+        'claim("(1.1), first", 1, above=0)',
+        "a = 1  # (1.1)",
+        "b = 2  # (1.1)",
+        'print("(1.2)")',
+        'lines = {"(1.1)": 3}',
+        "c = 3  # (3.1)",
+    ]
+    assert equations.chosen(display, code) == [code[2], code[3], code[4]]
+    several = equations.Display("", [f"2.{n}" for n in range(5)], "")
+    code = [f"x = {n}  # (2.{n})" for n in range(5)]
+    assert equations.chosen(several, code) == code
+    assert equations.chosen(several, []) == []
+
+
+def test_one_line_follows_another_and_longer_ones_stand_apart():
+    code = ["a = 1      # (1.1)", "b = '  # no'", "c = (1 +\n     2)      # (1.2)", "d = 4"]
+    joined = "a = 1  # (1.1)\nb = '  # no'\n\nc = (1 +\n     2)      # (1.2)\n\nd = 4"
+    assert "\n".join(equations.listed(code)) == joined

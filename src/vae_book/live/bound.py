@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vae_book.figures import BLUE, ORANGE, ellipse_outlines
+from vae_book.figures import BLUE, GREEN, ellipse_outlines
 from vae_book.live.packing import hex_images, packed
 from vae_book.live.page import LiveFigure
 from vae_core._checks import describe
@@ -183,7 +183,7 @@ def _picture(window: Window, path: Tensor, gaps: Tensor, shown: float) -> Figure
         above.set_title(title, fontsize=11)
         gap = min(gaps[k].item(), shown)
         below.barh(0, shown - gap, color=BLUE)
-        below.barh(0, gap, left=shown - gap, color=ORANGE)
+        below.barh(0, gap, left=shown - gap, color=GREEN)
         below.set(xlim=(0, shown), yticks=[], xticks=[], xlabel=f"gap {gaps[k]:.2f} nats")
     plt.close(figure)
     return figure

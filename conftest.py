@@ -23,7 +23,7 @@ def pytest_configure(config):
     env.setdefault("VAE_CORE_DATA", "strokes")
     env.setdefault("VAE_CORE_SEED", "0")
     env["VAE_CORE_PROGRESS"] = "0"
-    env["VAE_CORE_WIDGETS"] = env["VAE_CORE_SLOW"] = "0"
+    env["VAE_CORE_WIDGETS"] = "0"
     env["VAE_CORE_STORED"] = ""  # long computations are `make reproduce`'s
     env["VAE_CORE_CLAIMS"] = ""
     env["OMP_NUM_THREADS"] = env["MKL_NUM_THREADS"] = "1"  # the least processor time in all

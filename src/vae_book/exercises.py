@@ -238,7 +238,7 @@ def check_elbo(answer: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]
 
 
 def check_importance_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-    """Check a reader's importance-weighted log-likelihood (7.8) (chapter 5, exercise 1).
+    """Check a reader's importance-weighted log-likelihood (7.8) (chapter 7, exercise 1).
 
     Prints that it is right, or what it computes instead.
 

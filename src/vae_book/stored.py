@@ -22,8 +22,9 @@ def stored(name: str, data: str, *uses: type | Callable) -> Callable[[Callable],
 
     "The same code" are the sources of the function and of the classes and functions ``uses`` that
     it builds on.
-    ``$VAE_CORE_STORED`` is "ignore" to compute everything (``make reproduce`` does), or "write" to
-    store what had to be computed (``make execute`` does).
+    ``$VAE_CORE_STORED`` is "ignore" to compute everything (``make reproduce`` does), "write" to
+    store what had to be computed (``make execute`` does), or the path of a folder to keep it there
+    for the next run (``make claims`` does).
 
     The function's arguments must have a repr of their own, and its result must be plain numbers,
     strings, lists and dictionaries.
@@ -31,8 +32,9 @@ def stored(name: str, data: str, *uses: type | Callable) -> Callable[[Callable],
     Raises: ValueError where the variable holds something else.
     """
     how = os.environ.get(SWITCH, "")
-    if how not in ("", "ignore", "write"):
-        raise ValueError(f"{SWITCH}: expected ignore or write, got {how!r}")
+    keep = Path(how) if os.path.isabs(how) else None
+    if keep is None and how not in ("", "ignore", "write"):
+        raise ValueError(f"{SWITCH}: expected ignore, write or an absolute path, got {how!r}")
     file = FOLDER / f"{name}.json"
 
     def decorate(function: Callable) -> Callable:
@@ -46,10 +48,17 @@ def stored(name: str, data: str, *uses: type | Callable) -> Callable[[Callable],
             entry = {} if how == "ignore" else _read(file).get(key, {})
             if entry.get("code") == code:
                 return entry["result"]
+            # One file for each result, so that two runs can keep theirs at once.
+            kept = keep and keep / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+            entry = _read(kept).get(key, {}) if kept else {}
+            if entry.get("code") == code:
+                return entry["result"]
             result = function(*args, **kwargs)
+            new = {key: {"code": code, "result": result}}
             if how == "write":
-                entries = _read(file) | {key: {"code": code, "result": result}}
-                _write(file, dict(sorted(entries.items())))
+                _write(file, dict(sorted((_read(file) | new).items())))
+            elif kept:
+                _write(kept, new)
             return result
 
         return remembered
@@ -72,7 +81,7 @@ def _read(file: Path) -> dict:
 
 
 def _write(file: Path, entries: dict) -> None:
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items()]
     part = file.with_suffix(".part")
     part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The closed forms of chapters 2 to 4, derived once more: by sympy, or by another road."""
+"""The closed forms of Part I, derived once more: by sympy, or by another road."""
 
 import math
 
@@ -53,7 +53,7 @@ def precision_matrix(d: int, seed: int = 0) -> torch.Tensor:
     return A @ A.T + torch.eye(d).double()
 
 
-def test_kl_of_a_diagonal_from_a_full_gaussian_by_quadrature_4_20():
+def test_kl_of_a_diagonal_from_a_full_gaussian_by_quadrature_7_4():
     """Gauss–Hermite nodes give means of polynomials of degree 2 exactly."""
     Lam, m, mean = precision_matrix(2), random_numbers(2, seed=1), random_numbers(2, seed=2)
     sigma = random_numbers(2, seed=3).exp()
@@ -112,7 +112,7 @@ def test_price_of_noise_under_a_linear_decoder_2_11():
 # ---------------------------------------------------------------------------- mean field
 
 
-def test_mean_field_optimum_by_sympy_4_21():
+def test_mean_field_optimum_by_sympy_7_5():
     l11, l22, v1, v2 = sp.symbols("l11 l22 v1 v2", positive=True)
     l12, d1, d2 = sp.symbols("l12 d1 d2", real=True)
     Lam, delta = sp.Matrix([[l11, l12], [l12, l22]]), sp.Matrix([d1, d2])
@@ -127,7 +127,7 @@ def test_mean_field_optimum_by_sympy_4_21():
 
 
 @pytest.mark.parametrize("d", [2, 4])
-def test_mean_field_gap_is_what_an_optimiser_finds_4_22(d):
+def test_mean_field_gap_is_what_an_optimiser_finds_7_6(d):
     Lam, m = precision_matrix(d, seed=d), random_numbers(d, seed=9)
     p = MultivariateNormal(m, precision_matrix=Lam)
     free = torch.zeros(2 * d, dtype=torch.float64, requires_grad=True)
@@ -178,7 +178,7 @@ def test_posterior_of_one_linear_unit_by_bayes_rule_4_7():
     assert float(left - log_gaussian(z, mean, 1 / precision).subs(at).evalf()) == pytest.approx(0)
 
 
-def test_the_best_linear_unit_has_the_data_s_variance_4_33():
+def test_the_best_linear_unit_has_the_data_s_variance_8_1():
     mean_log_evidence = -(sp.log(a + s_x**2) + lam / (a + s_x**2)) / 2
     assert sp.solve(sp.diff(mean_log_evidence, a), a) == [lam - s_x**2] or zero(
         sp.diff(mean_log_evidence, a).subs(a, lam - s_x**2)
@@ -187,7 +187,7 @@ def test_the_best_linear_unit_has_the_data_s_variance_4_33():
     assert all(falling.subs(a, value) < 0 for value in (0.01, 0.5, 3))  # so a = 0 is best
 
 
-def test_kl_of_a_linear_unit_is_the_information_of_two_gaussians_4_35():
+def test_kl_of_a_linear_unit_is_the_information_of_two_gaussians_8_3():
     """I = −½ log(1 − ρ²) for the correlation ρ of z and its pixel direction: no KL formula."""
     best = lam - s_x**2
     rho_squared = best / (best + s_x**2)
@@ -197,7 +197,7 @@ def test_kl_of_a_linear_unit_is_the_information_of_two_gaussians_4_35():
     assert optimal_kl_per_unit(variances, 0.9).tolist() == pytest.approx(expected)
 
 
-def test_average_kl_is_information_plus_marginal_kl_4_38():
+def test_average_kl_is_information_plus_marginal_kl_8_7():
     """x ~ N(0, a²) and q(z|x) = N(x, σ²): the KLs by integrals, the information by entropies."""
     wide, narrow = sp.Rational(4, 3), sp.Rational(2, 5)  # a² and σ²
     each = over_gaussian(log_gaussian(z, x, narrow) - log_gaussian(z, 0, 1), z, x, narrow)
@@ -209,7 +209,7 @@ def test_average_kl_is_information_plus_marginal_kl_4_38():
     assert float(marginal) > 0.01
 
 
-def test_drawn_elbo_is_constant_at_the_true_posterior_4_43():
+def test_drawn_elbo_is_constant_at_the_true_posterior_g_4():
     model = LinearVAE(2, 5, sigma_x=0.6).double()
     image = random_numbers(1, 5)
     posterior = model.true_posterior(image)
@@ -225,7 +225,7 @@ def test_drawn_elbo_is_constant_at_the_true_posterior_4_43():
 # ---------------------------------------------------------------------------- importance weights
 
 
-def test_leaving_one_weight_out_lowers_the_logarithm_4_25():
+def test_leaving_one_weight_out_lowers_the_logarithm_7_9():
     """The step of the proof: it holds for every draw, and is equal only for equal weights."""
     weights = random_numbers(200, 6).exp()
     left_out = (weights.sum(dim=1, keepdim=True) - weights) / 5
@@ -242,7 +242,7 @@ def gradients(model, loss: torch.Tensor) -> torch.Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)])
 
 
-def test_w_is_twice_the_variance_of_a_pixel_4_29():
+def test_w_is_twice_the_variance_of_a_pixel_4_22():
     """2σₓ² times the gradient of −ELBO is that of squared error + 2σₓ² KL, weight by weight."""
     torch.manual_seed(0)
     gaussian = VAE(3, (8,), n_pixels=12, likelihood=GaussianLikelihood(0.7)).double()
@@ -260,7 +260,7 @@ def test_w_is_twice_the_variance_of_a_pixel_4_29():
     assert found[0].norm() > 0.1
 
 
-def test_gaussian_likelihood_and_its_best_variance_4_27_4_31():
+def test_gaussian_likelihood_and_its_best_variance_4_20_4_24():
     error, w, D, rate = sp.symbols("error w D rate", positive=True)
     one_pixel = -sp.log(density(stats.Normal("pixel", mu, s_x))(x))
     assert zero(one_pixel - (x - mu) ** 2 / (2 * s_x**2) - sp.log(2 * sp.pi * s_x**2) / 2)
@@ -273,7 +273,7 @@ def test_gaussian_likelihood_and_its_best_variance_4_27_4_31():
 @pytest.mark.parametrize("over_pixels", ["sum", "mean"])
 @pytest.mark.parametrize("over_units", ["sum", "mean"])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "squared error"])
-def test_effective_beta_by_the_gradients_of_the_loss_4_32(over_pixels, over_units, likelihood):
+def test_effective_beta_by_the_gradients_of_the_loss_5_18(over_pixels, over_units, likelihood):
     """A loss written with torch's own reductions pulls in the direction of ELBO_β, β as said."""
     torch.manual_seed(0)
     d, D, sigma_x, weight = 3, 12, 0.4, 0.5

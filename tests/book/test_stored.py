@@ -87,7 +87,8 @@ def test_a_later_run_replaces_an_entry_and_keeps_the_others(folder, monkeypatch)
 
 def test_a_switch_that_is_neither(monkeypatch):
     monkeypatch.setenv("VAE_CORE_STORED", "yes")
-    with pytest.raises(ValueError, match="VAE_CORE_STORED: expected ignore or write, got 'yes'"):
+    expected = "VAE_CORE_STORED: expected ignore, write or an absolute path, got 'yes'"
+    with pytest.raises(ValueError, match=expected):
         stored("runs", "mnist")
 
 
@@ -129,3 +130,19 @@ def test_several_things_that_a_result_builds_on(folder, monkeypatch):
     assert run(helper, Model) == []
     for uses in ((helper,), (Model,), (other_helper, Model), (helper, OtherModel)):
         assert run(*uses) == [3]
+
+
+def test_a_folder_keeps_what_the_book_does_not_have(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_CORE_STORED", "write")
+    long_run()[0](3)
+    before = (folder / "runs.json").read_bytes()
+    monkeypatch.setenv("VAE_CORE_STORED", str(tmp_path / "a" / "kept"))
+    train, runs = long_run()
+    assert [train(seed)["loss"] for seed in (3, 5, 5)] == [[3.1], [5.1], [5.1]]
+    assert runs == [5] and (folder / "runs.json").read_bytes() == before
+    train, runs = long_run(uses=OtherModel)
+    train(5)
+    assert runs == [5]  # by other code
+    monkeypatch.setenv("VAE_CORE_STORED", "a/kept")
+    with pytest.raises(ValueError, match="expected ignore, write or an absolute path"):
+        long_run()

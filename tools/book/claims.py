@@ -1,14 +1,26 @@
 """What the chapters claim, tried with several seeds on three data sets."""
 
+import html
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 from nbformat import NotebookNode
 
 from .kernel import refuse_without_mnist, run
-from .pages import Page, Refused, code_cells, code_hash, notebook, pages, texts_of, write
+from .pages import (
+    Page,
+    Refused,
+    code_cells,
+    code_hash,
+    notebook,
+    pages,
+    read_notebook,
+    texts_of,
+    write,
+)
 
 CLAIM_DATA = {  # where each claim is tried, and what the table calls it
     "mnist": "MNIST",
@@ -21,6 +33,8 @@ CLAIM_SEEDS = {"mnist": range(5), "strokes": range(5), "brush": range(1)}
 CLAIM = re.compile(
     r"^⟨?(?P<mark>[✓✗–])⟩? (?P<claim>.*): ⟨(?P<value>[^⟩]*)⟩, (?P<bound>.*)$", re.MULTILINE
 )
+CHECK = re.compile(r"<summary>Check: (.*): ⟨\d+⟩ of ⟨\d+⟩ hold</summary>")
+SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of tracebacks
 CLAIMS = re.compile(r"(?<=<!-- claims -->).*?(?=<!-- /claims -->)", re.DOTALL)
 
@@ -91,7 +105,9 @@ def _tried(root: Path, page: Page, nb: NotebookNode, data: str, seed: int) -> li
     if kept.exists() and (before := json.loads(kept.read_text(encoding="utf-8")))["code"] == code:
         return [Claim(*claim) for claim in before["claims"]]
     try:
-        found = claims_of(run(nb, page.md.parent, data, seed, claims="collect"))
+        # Pages that ask for the same long computation, such as the ladder, share its result.
+        results = str((root / "_build/claims/stored").resolve())
+        found = claims_of(run(nb, page.md.parent, data, seed, stored=results, claims="collect"))
     except Refused as error:
         print(f"{page.name}: {error}", flush=True)
         return COLOUR.sub("", str(error)).strip().splitlines()[-1]
@@ -124,17 +140,63 @@ def with_claims(root: Path, text: str) -> str:
 
 
 def claims_in_words(root: Path) -> str:
-    """The tables of the page of claims."""
+    """The page of claims: under each page's title a table for each of its checks."""
     stored, lines = read_claims(root), []
+    head = " | ".join(["measured", "the claim", *CLAIM_DATA.values()])
     for page in pages(root):
-        if page.name in stored:
-            head = " | ".join(["claim", "bound", *(f"on {name}" for name in CLAIM_DATA.values())])
-            lines += [f"## {page.title}", "", f"| {head} |", "| ---" * (2 + len(CLAIM_DATA)) + " |"]
-            for row in stored[page.name]:
-                ranges = [
-                    " to ".join(f"{end:.4g}" for end in row[data]) if data in row else "–"
-                    for data in CLAIM_DATA
-                ]
-                lines.append(f"| {row['claim']} | {row['bound']} | {' | '.join(ranges)} |")
-            lines.append("")
+        checks, labels = defaultdict(list), labels_of(page)
+        for row in stored.get(page.name, []):
+            found = labels[row["claim"], row["bound"]]
+            checks[found.pop(0) if found else ""].append(row)
+        if not checks:
+            continue
+        lines += [f"## [{page.title}]({page.link(root / 'book/pages')})", ""]
+        for label, rows in sorted(checks.items(), key=lambda check: check[0] == ""):
+            if label or len(checks) > 1:
+                lines += [f"### Check: {plain(label)}" if label else "### Other claims", ""]
+            lines += [f"| {head} |", "| ---" * (2 + len(CLAIM_DATA)) + " |"]
+            lines += [*map(table_row, rows), ""]
     return "\n".join(lines).strip()
+
+
+def labels_of(page: Page) -> dict[tuple[str, str], list[str]]:
+    """By claim and bound: the labels of the checks that have it in a page's stored outputs."""
+    labels = defaultdict(list)
+    stored = read_notebook(page.ipynb) if page.ipynb.exists() else None
+    for cell in code_cells(notebook(page.text, stored)):
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if label := CHECK.search(data.get("text/html", "")):
+                for found in CLAIM.finditer(data["text/plain"]):
+                    labels[found["claim"], found["bound"]].append(html.unescape(label[1]))
+    return labels
+
+
+def table_row(row: dict) -> str:
+    """A claim's row; in brackets what was measured on data that the claim isn't about."""
+    bound = re.sub(r"-?\d\S*", lambda found: in_digits(float(found[0]), 6), row["bound"])
+    bounds = [float(found) for found in re.findall(r"-?\d\S*", row["bound"])]
+    cells = [plain(row["claim"]), bound]
+    for data, title in CLAIM_DATA.items():
+        # One more digit where three would hide on which side of its bound the value is.
+        ends = [in_digits(end, 3 + (float(f"{end:.3g}") in bounds)) for end in row.get(data, [])]
+        measured = " to ".join(dict.fromkeys(ends)) or "–"
+        judged = not ends or "(on " not in bound or bound.endswith(f"(on {title})")
+        cells.append(measured if judged else f"({measured})")
+    return f"| {' | '.join(cells)} |"
+
+
+def in_digits(value: float, digits: int = 3) -> str:
+    """A number as one reads it: 0.0123, 12300, −2.5, 10⁻⁹, 2.2 × 10⁻¹⁶."""
+    mantissa, power = f"{value:.{min(digits, 2) - 1}e}".split("e")
+    if value == 0 or 1e-4 <= abs(value) < 1e5:
+        text = f"{float(f'{value:.{digits}g}'):g}"
+    else:
+        text = f"{float(mantissa):g} × 10{str(int(power)).translate(SUPERSCRIPT)}"
+        text = re.sub(r"^(-?)1 × ", r"\1", text)
+    return text.replace("-", "−")
+
+
+def plain(text: str) -> str:
+    """Text in which Markdown finds nothing to mark up."""
+    return re.sub(r"([\\|*_<$`])", r"\\\1", text)

@@ -27,7 +27,6 @@ def environment(
         "VAE_CORE_SEED": str(seed),
         "VAE_CORE_PROGRESS": "0",
         "VAE_CORE_WIDGETS": "0",
-        "VAE_CORE_SLOW": "0",
         "VAE_CORE_STORED": stored,
         "VAE_CORE_CLAIMS": claims,
         "VAE_CORE_LIVE": live,

@@ -99,7 +99,7 @@ def spherical_path(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
     """Codes from ``start`` to ``end`` whose direction turns, and whose norm changes, evenly.
 
     The direction goes along the shorter arc of the unit sphere, the norm along a straight line
-    (6.16), so ends of unequal norms are reached exactly. Where the directions are the same, the
+    (6.14), so ends of unequal norms are reached exactly. Where the directions are the same, the
     path is straight.
 
     Shapes: as in ``straight_path``.

@@ -53,7 +53,7 @@ def precision_matrix(d: int, seed: int = 0) -> torch.Tensor:
     return A @ A.T + torch.eye(d).double()
 
 
-def test_kl_of_a_diagonal_from_a_full_gaussian_by_quadrature_7_4():
+def test_kl_of_a_diagonal_from_a_full_gaussian_by_quadrature_7_1():
     """Gauss–Hermite nodes give means of polynomials of degree 2 exactly."""
     Lam, m, mean = precision_matrix(2), random_numbers(2, seed=1), random_numbers(2, seed=2)
     sigma = random_numbers(2, seed=3).exp()

@@ -56,7 +56,8 @@ def execute(root: Path, chapter: str | None) -> int:
         nb.metadata["vae_book"] = stamp(nb) | {"live": store_live(root, stored, figures)}
         write(page.ipynb, as_text(nb))
         store_time(root, page.name, seconds)
-        sync(root, only={page.md, page.ipynb, root / "book/pages/run_times.md"})
+        tables = {root / f"book/pages/{name}.md" for name in ("run_times", "claims")}
+        sync(root, only={page.md, page.ipynb} | tables)
         print(f"{page.name}: stored, {seconds:.0f} s")
     return failed
 

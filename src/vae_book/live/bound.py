@@ -116,9 +116,9 @@ class Window:
         high = torch.tensor([b for _, b in edges]).double().maximum(mean + 3 * std)
         side = 1.1 * (high - low).max().item()
         window = cls(vae, x, (low + high) / 2 - side / 2, side)
-        if (
-            off := (window.evidence - whole.evidence).abs()
-        ) > TOLERANCE or std.min() < window.spacing:
+        finer = cls(vae, x, window.low, side, 2 * LINES - 1)
+        off = (window.evidence - finer.evidence).abs()
+        if off > TOLERANCE or std.min() < window.spacing:
             raise ValueError(
                 "image: expected one whose posterior and cloud fit in one window: on a grid of "
                 f"{LINES} × {LINES} codes log p(x) is off by {off:.2g} nats"

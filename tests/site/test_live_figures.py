@@ -90,10 +90,12 @@ def tab(browser, html) -> Iterator[Files]:
     visit.context.close()
 
 
-# How far parts of the article have jumped since the page was opened.
+# How far parts of the article have jumped up or down since the page was opened. (A font that
+# comes late moves words within their line.)
 SHIFTS = """() => new Promise(done => {
   let sum = 0;
-  const ours = ({ node }) => (node?.parentElement ?? node)?.closest("article");
+  const ours = ({ node, previousRect, currentRect }) => previousRect.y !== currentRect.y &&
+    (node?.parentElement ?? node)?.closest("article");
   new PerformanceObserver(list => {
     for (const entry of list.getEntries()) if (entry.sources.some(ours)) sum += entry.value;
   }).observe({ type: "layout-shift", buffered: true });

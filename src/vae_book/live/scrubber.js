@@ -86,9 +86,10 @@
           `${WORDS[drawings] ?? drawings} random codes`);
       }
       note.textContent = `At step ${grouped(steps[look])} ${sentence(look)}.`;
+      hint.textContent = look > 0 ? "Drag the step back to the start." : "Now forward again.";
     }
 
-    const hint = el("span", { class: "hint" }, "Drag the step back to the start.");
+    const hint = el("span", { class: "hint" });
     root.append(
       el("div", { class: alone ? "networks alone" : "networks" }, ...networks.map(each => each.element)),
       makeKey(), scrub.root, el("div", { class: "controls" }, play.root, hint), note);

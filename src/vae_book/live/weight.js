@@ -187,7 +187,7 @@
   const rangeOf = (points, say) => {
     const [rates, errors] = [0, 1].map(i => ends(points.map(point => point[i])));
     const range = ([low, high]) => `${say(low)} to ${say(high)}`;
-    return [`${points.length} seeds (shaded)`, `rate ${range(rates)}`, `error ${range(errors)}`];
+    return [`${points.length} seeds`, `rate ${range(rates)}`, `error ${range(errors)}`];
   };
 
   // The clouds of some images in one coordinate, all drawn equally high.

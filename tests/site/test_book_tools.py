@@ -600,7 +600,8 @@ def test_a_row_of_claims_reads_well():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (-0.01234, "−0.0123"), (9020.4, "9020"), (1.5e6, "1.5 × 10⁶"), (-1e-9, "−10⁻⁹")],
+    [(0, "0"), (-0.01234, "−0.0123"), (9020.4, "9020"), (1.5e6, "1.5 × 10⁶"), (-1e-9, "−10⁻⁹"),
+     (float("-inf"), "−∞")],  # fmt: skip
 )
 def test_a_number_is_written_as_one_reads_it(value, text):
     assert claims.in_digits(value, 4 if value > 1 else 3) == text

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -187,7 +188,9 @@ def table_row(row: dict) -> str:
 
 
 def in_digits(value: float, digits: int = 3) -> str:
-    """A number as one reads it: 0.0123, 12300, −2.5, 10⁻⁹, 2.2 × 10⁻¹⁶."""
+    """A number as one reads it: 0.0123, 12300, −2.5, 10⁻⁹, 2.2 × 10⁻¹⁶, −∞."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     mantissa, power = f"{value:.{min(digits, 2) - 1}e}".split("e")
     if value == 0 or 1e-4 <= abs(value) < 1e5:
         text = f"{float(f'{value:.{digits}g}'):g}"

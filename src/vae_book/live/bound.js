@@ -162,7 +162,7 @@
     return {
       root: el("div", { class: "paper bar", "aria-hidden": "true" },
         el("p", {}, "log p(x) = ", el("b", {}, say(evidence))),
-        el("div", { class: "column" }, upper, lower), el("p", {}, `only the top ${shown} nats are drawn`)),
+        el("div", { class: "column" }, upper, lower), el("p", {}, `the top ${shown} nats only`)),
       draw: (elbo, gap) => {
         const share = Math.min(gap / shown, 1);
         upper.style.height = `${100 * share}%`;

@@ -34,16 +34,16 @@ class ClaimFailed(AssertionError):
 
 @dataclass(frozen=True)
 class _Judged:
-    """A claim's sentence, whether it holds (None: not judged), and the data set it is about."""
+    """A claim's sentence, whether it holds (None: not judged), and whether it is about all data."""
 
     sentence: str
     holds: bool | None
-    only: str | None
+    general: bool
 
     @property
     def line(self) -> str:
         mark = {True: "✓", False: "✗", None: "–"}[self.holds]
-        return f"{mark if self.only is None else f'⟨{mark}⟩'} {self.sentence}"
+        return f"{mark if self.general else f'⟨{mark}⟩'} {self.sentence}"
 
 
 _gathered: list[_Judged] | None = None  # the claims of the `check` that is open
@@ -55,7 +55,7 @@ def claim(
     *,
     above: float | None = None,
     below: float | None = None,
-    only: str | None = None,
+    only: str | tuple[str, ...] = (),
 ) -> None:
     """Assert that a measured value lies above and/or below a bound, and print the sentence.
 
@@ -63,14 +63,14 @@ def claim(
     value stands between ⟨ and ⟩, which tells the tests that it may differ between data sets and
     seeds while everything around it may not.
 
-    ``only`` names the one data set that the claim is about: where `vae_book.data.load` gave
-    another one last, the sentence is printed with its value but not judged.
+    ``only`` names the data set that the claim is about, or several: where `vae_book.data.load`
+    gave another one last, the sentence is printed with its value but not judged.
 
     Inside `check` the sentence joins the list that is shown at the end of the block.
     ``$VAE_CORE_CLAIMS`` is "collect" to mark what fails with ✗ and go on (``make claims`` does).
 
     Raises: ``ClaimFailed`` where the value is on the wrong side, or NaN; TypeError or ValueError
-    where no bound is given, the value isn't one number, or ``only`` isn't a data set's name.
+    where no bound is given, the value isn't one number, or ``only`` isn't names of data sets.
     """
     judged = _judge(quantity, value, above, below, only)
     if _gathered is not None:
@@ -106,14 +106,19 @@ def check(label: str) -> Iterator[None]:
 
 
 def _judge(
-    quantity: str, value: float, above: float | None, below: float | None, only: str | None
+    quantity: str,
+    value: float,
+    above: float | None,
+    below: float | None,
+    only: str | tuple[str, ...],
 ) -> _Judged:
     if above is None and below is None:
         raise ValueError("above, below: expected at least one bound, got none")
     if above is not None and below is not None and not above < below:
         raise ValueError(f"above: expected less than below = {below:g}, got {above:g}")
-    if only is not None and only not in NAMES:
-        raise ValueError(f"only: expected one of {', '.join(NAMES)}, got {only!r}")
+    about = (only,) if isinstance(only, str) else only
+    if not set(about) <= set(NAMES):
+        raise ValueError(f"only: expected one of {', '.join(NAMES)}, or several, got {only!r}")
     try:
         # Of a tensor with a gradient float() warns.
         number = float(value.detach() if hasattr(value, "detach") else value)
@@ -125,16 +130,16 @@ def _judge(
         bounds.append(f"above {above:g}")
     if below is not None:
         bounds.append(f"below {below:g}")
-    where = "" if only is None else f" (on {TITLES.get(only, only)})"
+    where = f" (on {' and '.join(TITLES.get(name, name) for name in about)})" if about else ""
     sentence = f"{quantity}: ⟨{number:.4g}⟩, {' and '.join(bounds)}{where}"
-    if only is not None and only != last_loaded():
-        return _Judged(sentence, None, only)
+    if about and last_loaded() not in about:
+        return _Judged(sentence, None, general=False)
     holds = (
         not math.isnan(number)
         and (above is None or number > above)
         and (below is None or number < below)
     )
-    return _Judged(sentence, holds, only)
+    return _Judged(sentence, holds, general=not about)
 
 
 def _stop_at_failures(claims: list[_Judged]) -> None:

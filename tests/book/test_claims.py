@@ -83,9 +83,23 @@ def test_a_claim_about_one_data_set_is_judged_there_only(capsys, monkeypatch):
     ]
 
 
-def test_only_is_a_data_set():
-    with pytest.raises(ValueError, match="only: expected one of mnist, .*, got 'MNIST'"):
-        claim("the ratio", 0.5, below=1, only="MNIST")
+def test_a_claim_about_two_data_sets_is_judged_on_both(capsys, monkeypatch):
+    for name in ("mnist", "strokes", "brush"):
+        monkeypatch.setattr(data, "_last_loaded", name)
+        claim("the ratio", 0.5, below=1, only=("mnist", "strokes"))
+    monkeypatch.setattr(data, "_last_loaded", "strokes")
+    with pytest.raises(ClaimFailed, match="the ratio"):
+        claim("the ratio", 3, below=1, only=("mnist", "strokes"))
+    where = "the ratio: ⟨0.5⟩, below 1 (on MNIST and StrokeDigits)"
+    assert capsys.readouterr().out.splitlines() == [f"⟨{mark}⟩ {where}" for mark in "✓✓–"]
+
+
+@pytest.mark.parametrize("only", ["MNIST", ("mnist", "MNIST")])
+def test_only_is_one_or_more_data_sets(only):
+    with pytest.raises(
+        ValueError, match="only: expected one of mnist, .*, or several, got .*MNIST"
+    ):
+        claim("the ratio", 0.5, below=1, only=only)
 
 
 def test_every_data_set_has_a_title():

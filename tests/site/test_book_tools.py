@@ -596,12 +596,20 @@ def test_a_row_of_claims_reads_well():
     assert claims.table_row(row) == expected
     near = {"claim": "a", "bound": "above 1 (on MNIST)", "mnist": [1.003, 1.234], "strokes": [1, 2]}
     assert claims.table_row(near) == "| a | above 1 (on MNIST) | 1.003 to 1.23 | (1 to 2) | – |"
+    two = near | {"bound": "above 0 (on MNIST and StrokeDigits)", "brush": [3, 3]}
+    assert claims.table_row(two).endswith("StrokeDigits) | 1 to 1.23 | 1 to 2 | (3) |")
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (-0.01234, "−0.0123"), (9020.4, "9020"), (1.5e6, "1.5 × 10⁶"), (-1e-9, "−10⁻⁹"),
-     (float("-inf"), "−∞")],  # fmt: skip
+    [
+        (0, "0"),
+        (-0.01234, "−0.0123"),
+        (9020.4, "9020"),
+        (1.5e6, "1.5 × 10⁶"),
+        (-1e-9, "−10⁻⁹"),
+        (float("-inf"), "−∞"),
+    ],  # fmt: skip
 )
 def test_a_number_is_written_as_one_reads_it(value, text):
     assert claims.in_digits(value, 4 if value > 1 else 3) == text

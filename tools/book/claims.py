@@ -182,7 +182,8 @@ def table_row(row: dict) -> str:
         # One more digit where three would hide on which side of its bound the value is.
         ends = [in_digits(end, 3 + (float(f"{end:.3g}") in bounds)) for end in row.get(data, [])]
         measured = " to ".join(dict.fromkeys(ends)) or "–"
-        judged = not ends or "(on " not in bound or bound.endswith(f"(on {title})")
+        about = bound.rstrip(")").partition("(on ")[2]
+        judged = not (ends and about) or title in about.split(" and ")
         cells.append(measured if judged else f"({measured})")
     return f"| {' | '.join(cells)} |"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -13,9 +14,12 @@ from vae_book.models import squared_error
 from vae_core.latent import normal_quantiles, quantile_grid
 
 __all__ = [
+    "check_bayes",
+    "check_conv_weights",
     "check_dead_units",
     "check_elbo",
     "check_file_size",
+    "check_flow_pair",
     "check_importance_weighted",
     "check_kl",
     "check_quantile_grid",
@@ -575,6 +579,162 @@ def check_file_size(answer: Callable[[Tensor], Tensor]) -> None:
         "the sign is wrong: a file has no negative length": -right,
     }
     _diagnose(got, right, mistakes.items(), "one number []", "the sum of (4.12) in bytes")
+
+
+def check_flow_pair(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Check a reader's place and velocity of flow matching (chapter 10, exercise 1).
+
+    Prints that it is right, or what it computes instead.
+
+    Shapes: ``answer(z, noise, t)`` is called with codes and noise [5, 3] and times [5, 1], and
+    should return place and velocity, stacked: [2, 5, 3].
+    """
+    random = torch.Generator().manual_seed(0)
+    z, noise = torch.randn(2, 5, 3, generator=random, dtype=torch.float64)
+    t = torch.rand(5, 1, generator=random, dtype=torch.float64)
+    got = _answer(answer, "one tensor, torch.stack([place, velocity])", z, noise, t)
+    if got is None:
+        return
+    there, velocity = (1 - t) * noise + t * z, z - noise
+    right = torch.stack([there, velocity])
+    if _same(got, right):
+        print("✓ right: on the line from noise to code, and its velocity, the same all the way")
+        return
+    places = {
+        "": there,
+        "your line runs the wrong way: at t = 0 it is at the code": t * noise + (1 - t) * z,
+        "your place is not on the line: the shares of noise and code add up to 1": noise + t * z,
+        "your place is the code; the network must see where the point is at t": z,
+    }
+    velocities = {
+        "": velocity,
+        "your velocity has the wrong sign: it leads from the code to the noise": -velocity,
+        "your velocity is the way left to go; at time t that takes only 1 − t": z - there,
+        "your velocity is the code; it is where to go, not how fast": z,
+        "your velocity is multiplied by t; the whole way takes time 1": t * velocity,
+    }
+    mistakes = {
+        "; and ".join(filter(None, [about_place, about_velocity])): torch.stack([place, v])
+        for about_place, place in places.items()
+        for about_velocity, v in velocities.items()
+        if about_place or about_velocity
+    }
+    mistakes |= {"place and velocity have changed places": right.flip(0)}
+    _diagnose(got, right, mistakes.items(), "place and velocity [2, 5, 3]", "(10.2) and (10.3)")
+
+
+def check_bayes(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Check a reader's p(y|x) by Bayes' rule, (12.5) and (12.6) (chapter 12, exercise 1).
+
+    Prints that it is right, or what it computes instead.
+
+    Shapes: ``answer(log_p_x_given_y, log_p_y)`` is called with float32 tensors [4, 10] and [10],
+    and should return [4, 10].
+    """
+    draw = torch.Generator().manual_seed(0)
+    logs = -110 + 2 * torch.randn(4, 10, generator=draw)
+    logs[1] += 3  # images differ in how probable they are
+    log_p_y = torch.linspace(1, 3, 10).log() - math.log(20)
+    got = _answer(answer, "a tensor with ten probabilities an image", logs, log_p_y)
+    if got is None:
+        return
+    joint = logs + log_p_y
+    right = joint.softmax(dim=1)
+    if _same(got, right):
+        print("✓ right: prior times likelihood, over their sum, and from logarithms")
+        return
+    if torch.isnan(got).any():
+        print("✗ your answer holds NaN: exp(−110) is 0 in float32, and so is the sum of ten of "
+              "them; stay with logarithms (logsumexp, softmax)")  # fmt: skip
+        return
+    mistakes = {
+        "the prior is missing: that is right only where all labels are equally probable": (
+            logs.softmax(dim=1)
+        ),
+        "the prior's logarithm is added, not the prior: log_p_y is log p(y) already": (
+            (logs + log_p_y.exp()).softmax(dim=1)
+        ),
+        "the prior has the wrong sign: log p(y) is added": (logs - log_p_y).softmax(dim=1),
+        "the likelihood has the wrong sign: those are log p(x|y), not −ELBO": (
+            (log_p_y - logs).softmax(dim=1)
+        ),
+        "both signs are wrong: the least probable label gets the most": (-joint).softmax(dim=1),
+        "normalised over the images; each image's ten numbers must add up to 1": (
+            joint.softmax(dim=0)
+        ),
+        "normalised over everything; each image's ten numbers must add up to 1": (
+            joint.flatten().softmax(dim=0).unflatten(0, (4, 10))
+        ),
+        "those are the logarithms log p(y|x)": joint.log_softmax(dim=1),
+        "that is log p(x, y); divide by p(x), which means: take off log p(x)": joint,
+        "that is log p(x), (12.6), the sum that you have to divide by": joint.logsumexp(dim=1),
+        "logarithms are divided by their sum; take exponentials first": (
+            joint / joint.sum(dim=1, keepdim=True)
+        ),
+        "only the largest is taken off: divide by the sum too": (
+            joint - joint.amax(dim=1, keepdim=True)
+        ).exp(),
+        "that is the most probable label; how probable is each?": joint.argmax(dim=1),
+        "that is the least probable label; log p(x|y) is large where the label fits": (
+            joint.argmin(dim=1)
+        ),
+        "that is the prior: the images say nothing": log_p_y.softmax(dim=0).expand(4, 10),
+        "those are p(x, y), and 0 in float32: stay with logarithms until they are divided": (
+            torch.zeros(4, 10)
+        ),
+    }
+    _diagnose(got, right, mistakes.items(), "4 images and ten labels [4, 10]", "(12.5)")
+
+
+def check_conv_weights(answer: Callable[[int, int, int, int], int]) -> None:
+    """Check a reader's count of the weights of a convolution (chapter 11, exercise 1).
+
+    Prints that it is right, or what it counts instead.
+
+    Shapes: ``answer(n_in, n_out, size, places)`` is called with whole numbers and should return
+    one.
+    """
+    n_in, n_out, size, places = 3, 5, 7, 11  # primes, so that no two mistakes give one number
+    got = answer(n_in, n_out, size, places)
+    if isinstance(got, Tensor) and got.numel() == 1:
+        got = got.item()
+    if isinstance(got, bool) or not isinstance(got, Real):
+        print(f"✗ you returned {type(got).__name__}; one number is wanted")
+        return
+    window = size * size
+    kernels = n_in * n_out * window
+    mistakes = {
+        "the constants b are missing, one for each map that comes out": kernels,
+        "each window reaches through all the maps that go in, with weights of its own for each":
+            n_out * window + n_out,
+        "each window reaches through all the maps that go in; and the constants b are missing":
+            n_out * window,
+        "there is one kernel for each pair of maps, in and out": n_in * window + n_out,
+        "those are the weights of one window; there is one for each map that comes out":
+            n_in * window + 1,
+        "there is one constant b for each map that comes out, and not for each that goes in":
+            kernels + n_in,
+        "one constant b serves all windows of a pair here; there is one for each map that comes "
+        "out": kernels + n_in * n_out,
+        "there is one constant b for each map that comes out, and not one in all": kernels + 1,
+        "you counted the places where windows are used; all places share their weights":
+            kernels * places + n_out,
+        "you counted the places, of the weights and of the constants; all places share them":
+            (kernels + n_out) * places,
+        "those are operations, (11.4): all places share their weights": kernels * places,
+        "you counted the places of the constants b; all places share them":
+            kernels + n_out * places,
+        "a window has size × size weights": n_out * (n_in * size + 1),
+    }  # fmt: skip
+    if got == kernels + n_out:
+        print("✓ right: a kernel for each pair of maps, one constant for each that comes out")
+        return
+    for diagnosis, wrong in mistakes.items():
+        if got == wrong:
+            print(f"✗ {diagnosis}")
+            return
+    print(f"✗ {got:g} isn't (11.3), which is {kernels + n_out} for {n_in} maps in, {n_out} out "
+          f"and windows of {size} × {size}")  # fmt: skip
 
 
 def _answer(answer: Callable, wanted: str, *inputs: object) -> Tensor | None:

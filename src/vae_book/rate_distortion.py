@@ -83,13 +83,17 @@ def colour_range(points: Sequence[Point]) -> tuple[float, float]:
 
 
 def plot_rate_distortion(
-    points: Sequence[Point], *, curve: Sequence[str] = (), rate_limit: float = 60.0
+    points: Sequence[Point],
+    *,
+    curve: Sequence[str] = (),
+    rate_limit: float = 60.0,
+    ring: str = "codes from a fitted Gaussian",
 ) -> Figure:
     """All models in one figure: squared error against average KL, coloured by their samples.
 
     The disc of a point has the colour of ``fd_prior``, its ring that of ``fd_fitted``. Rates above
     ``rate_limit`` nats, infinite ones among them, stand in a marked strip on the right. A faint
-    line joins the points that ``curve`` names, in its order.
+    line joins the points that ``curve`` names, in its order. ``ring`` says what rings stand for.
 
     Raises: ValueError without points, for two of the same name, for a name in ``curve`` that no
     point has, or for a limit that isn't above 0.
@@ -122,7 +126,7 @@ def plot_rate_distortion(
         ax.axvspan(rate_limit, end, color="#eeeeee", zorder=0)
         ax.text((rate_limit + end) / 2, top, "off scale", ha="center", va="bottom", fontsize=9)
     _write_names(ax, points, places, off)
-    _draw_key(ax)
+    _draw_key(ax, ring)
     bar = figure.colorbar(scale, ax=ax, label="Fréchet distance of samples")
     bar.set_ticks([t for t in LABELLED_DISTANCES if low <= t <= high], minor=False)
     bar.ax.yaxis.set_major_formatter("{x:g}")
@@ -170,12 +174,12 @@ def _write_names(ax: Axes, points: Sequence[Point], places: np.ndarray, off: np.
         taken.append(best[3])
 
 
-def _draw_key(ax: Axes) -> None:
+def _draw_key(ax: Axes, words: str) -> None:
     """What disc and ring stand for, where large rates and large errors would meet: nothing does."""
     from matplotlib.lines import Line2D
 
     ring = Line2D([], [], linestyle="", marker="o", markersize=12, markeredgewidth=3.5,
                   markerfacecolor="none", markeredgecolor="#888888")  # fmt: skip
     disc = Line2D([], [], linestyle="", marker="o", markersize=7, color="#888888")
-    ax.legend([disc, ring], ["codes from N(0, I)", "codes from a fitted Gaussian"],
+    ax.legend([disc, ring], ["codes from N(0, I)", words],
               loc="upper center", bbox_to_anchor=(0.5, 1.0), fontsize=9, frameon=False)  # fmt: skip

@@ -19,7 +19,7 @@ from vae_core.evaluation import (
 from vae_core.history import History
 from vae_core.images import as_pixels, binarise
 from vae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from vae_core.networks import mlp
+from vae_core.networks import OneHotCondition, conv_decoder, conv_encoder, mlp
 from vae_core.posteriors import DiagonalGaussian
 from vae_core.schedules import one_cycle, warm_up
 from vae_core.seeds import seed_everything
@@ -36,6 +36,7 @@ __all__ = [
     "GaussianLikelihood",
     "Guard",
     "History",
+    "OneHotCondition",
     "TrainingDiverged",
     "TrainingState",
     "VAE",
@@ -43,6 +44,8 @@ __all__ = [
     "active_units",
     "as_pixels",
     "binarise",
+    "conv_decoder",
+    "conv_encoder",
     "elbo_terms",
     "estimate_elbo",
     "estimate_information",

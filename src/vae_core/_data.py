@@ -41,6 +41,12 @@ class Data:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def check_condition(self, model: nn.Module) -> None:
+        """Let the parts of a model that know which conditions they take look at all of them."""
+        for module in model.modules():
+            if hasattr(module, "check_condition"):  # such as OneHotCondition
+                module.check_condition(self.condition)
+
     @property
     def numbers(self) -> Tensor:
         """All of them, in order, on the device."""

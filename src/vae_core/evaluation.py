@@ -408,6 +408,7 @@ def _checked(model: VAE, images: Array, condition: Array | None, binarisation: s
         expected = ", ".join(BINARISATIONS)
         raise ValueError(f"binarisation: expected one of {expected}, got {binarisation!r}")
     data = Data(model, images, condition, "images")
+    data.check_condition(model)
     binary = is_binary(data.rows)
     if binarisation != "grey" and not binary:
         raise ValueError(

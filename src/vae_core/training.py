@@ -110,6 +110,10 @@ def fit(
     rates, weight_at = _table(lr, "lr", steps), _weight_tables(weights, steps)
     data = Data(model, images, condition, "images", redraw)
     val_data = None if val is None else _validation(model, val, data)
+    if loss is None:  # with another one the condition is that one's own matter
+        for each in (data, val_data):
+            if each is not None:
+                each.check_condition(model)
     on, low_precision = pick_device(device), pick_precision(precision) is torch.bfloat16
     seed = None if seed is None else checked_seed(seed)
     about = {"batch size": batch_size, "redraw": redraw, "precision": precision, "seed": seed}
@@ -205,6 +209,8 @@ def mean_terms(
     aren't one number an image.
     """
     data = Data(model, images, condition, "images")
+    if loss is None:
+        data.check_condition(model)
     batch_size = positive_int(batch_size, "batch_size")
     return _mean_terms(model, data, _own_loss if loss is None else loss, batch_size)
 

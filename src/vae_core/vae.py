@@ -13,7 +13,7 @@ from vae_core._checks import describe, positive_int
 from vae_core.elbo import elbo_terms
 from vae_core.images import as_condition, as_pixels
 from vae_core.likelihoods import BernoulliLikelihood
-from vae_core.networks import mlp
+from vae_core.networks import OneHotCondition, mlp
 from vae_core.posteriors import StandardGaussian, at_least_float32, diagonal_gaussian
 
 __all__ = ["VAE", "StandardNormal"]
@@ -49,16 +49,19 @@ class VAE(nn.Module):
     unless it has an attribute ``activation`` that is ``nn.Identity()``.
 
     ``latent_dim`` is the number d of latent units, ``n_pixels`` the number D of values in an image,
-    3 · 32 · 32 for a small one in colour (``nn.Unflatten`` and ``nn.Flatten`` take a convolutional
-    network from rows to images and back). Networks that aren't passed in are fully connected with
-    ``hidden`` the widths of their hidden layers, from the pixels inwards.
+    3 · 32 · 32 for a small one in colour. Networks that aren't passed in are fully connected with
+    ``hidden`` the widths of their hidden layers, from the pixels inwards. ``conv_encoder`` and
+    ``conv_decoder`` build convolutional ones; in one's own, ``nn.Unflatten`` and ``nn.Flatten``
+    lead from rows to images and back.
 
     A ``condition``, one row for each image (a label, say), is a second input of encoder, decoder
-    and prior, which are then called with it, ``encoder(x, y)``. Where KL(q(z|x) ‖ p(z)) has no
+    and prior, which are then called with it, ``encoder(x, y)``. With ``n_classes`` the networks
+    that aren't passed in take labels from 0 to ``n_classes`` − 1 (see ``OneHotCondition``): that is
+    a conditional VAE. Where KL(q(z|x) ‖ p(z)) has no
     closed form (see ``kl``), training and estimates take it from samples, and say so.
 
     Raises: TypeError or ValueError when a size is not an integer of at least 1, or the likelihood
-    or the prior isn't a module.
+    or the prior isn't a module; ValueError for ``n_classes`` where both networks are passed in.
 
     Source: Kingma and Welling (2014); Rezende, Mohamed and Wierstra (2014); Sohn, Lee and Yan
     (2015), for conditions.
@@ -71,6 +74,7 @@ class VAE(nn.Module):
         n_pixels: int = 784,
         likelihood: nn.Module | None = None,
         *,
+        n_classes: int | None = None,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
         posterior: Callable[[Tensor], Distribution] | None = None,
@@ -88,10 +92,15 @@ class VAE(nn.Module):
                     f"{name}: expected a module such as BernoulliLikelihood() or "
                     f"StandardNormal(latent_dim), got {describe(part)}"
                 )
+        if n_classes is not None and encoder is not None and decoder is not None:
+            raise ValueError(
+                f"n_classes: expected None where encoder and decoder are passed in (see "
+                f"OneHotCondition), got {n_classes!r}"
+            )
         if encoder is None:
-            encoder = mlp(self.n_pixels, *widths, 2 * self.latent_dim)
+            encoder = _default(n_classes, self.n_pixels, *widths, 2 * self.latent_dim)
         if decoder is None:
-            decoder = mlp(self.latent_dim, *reversed(widths), self.n_pixels)
+            decoder = _default(n_classes, self.latent_dim, *reversed(widths), self.n_pixels)
         self.encoder, self.decoder = encoder, decoder
         self.posterior = diagonal_gaussian if posterior is None else posterior
         self.prior = StandardNormal(self.latent_dim) if prior is None else prior
@@ -184,6 +193,14 @@ class VAE(nn.Module):
         terms = elbo_terms(self, x, condition)
         name = "KL" if terms.closed_kl is not None else "KL from samples"
         return {"reconstruction": -terms.log_likelihood.squeeze(0), name: terms.kl}
+
+
+def _default(n_classes: int | None, n_in: int, *sizes: int) -> nn.Module:
+    """A fully connected network, with a label as its second input if there are classes."""
+    if n_classes is None:
+        return mlp(n_in, *sizes)
+    n_classes = positive_int(n_classes, "n_classes")
+    return OneHotCondition(mlp(n_in + n_classes, *sizes), n_classes)
 
 
 def _outputs(name: str, network: nn.Module, rows: Tensor, condition: Images | None) -> Tensor:

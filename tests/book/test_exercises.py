@@ -8,9 +8,12 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from vae_book.exercises import (
+    check_bayes,
+    check_conv_weights,
     check_dead_units,
     check_elbo,
     check_file_size,
+    check_flow_pair,
     check_importance_weighted,
     check_kl,
     check_quantile_grid,
@@ -378,6 +381,33 @@ def test_check_file_size(capsys, answer, verdict):
     assert verdict in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda i, o, s, p: o * (i * s * s + 1), "✓ right"),
+        (lambda i, o, s, p: torch.tensor(i * o * s**2 + o), "✓ right"),
+        (lambda i, o, s, p: i * o * s * s, "constants b are missing, one for each"),
+        (lambda i, o, s, p: o * s * s + o, "reaches through all the maps that go in, with"),
+        (lambda i, o, s, p: o * s * s, "go in; and the constants b are missing"),
+        (lambda i, o, s, p: i * s * s + o, "for each pair of maps, in and out"),
+        (lambda i, o, s, p: i * s * s + 1, "the weights of one window"),
+        (lambda i, o, s, p: i * o * s * s + i, "not for each that goes in"),
+        (lambda i, o, s, p: i * o * (s * s + 1), "all windows of a pair"),
+        (lambda i, o, s, p: i * o * s * s + 1, "not one in all"),
+        (lambda i, o, s, p: i * o * s * s * p + o, "you counted the places where"),
+        (lambda i, o, s, p: (i * o * s * s + o) * p, "places, of the weights and of the const"),
+        (lambda i, o, s, p: i * o * s * s * p, "those are operations"),
+        (lambda i, o, s, p: i * o * s * s + o * p, "the places of the constants b"),
+        (lambda i, o, s, p: o * (i * s + 1), "size × size weights"),
+        (lambda i, o, s, p: 17, "17 isn't (11.3), which is 740"),
+        (lambda i, o, s, p: "740", "you returned str"),
+    ],
+)
+def test_check_conv_weights(capsys, answer, verdict):
+    check_conv_weights(answer)
+    assert verdict in capsys.readouterr().out
+
+
 def rec(x, a):
     return cross_entropy(a, x, reduction="none").sum(dim=1)
 
@@ -449,3 +479,70 @@ def test_a_loss_that_works_in_place_is_judged_by_its_result(capsys):
     check_training_loss(lambda x, a, m, v: rec(x, a).add_(kl_in_place(m, v)).mean())
     out = capsys.readouterr().out
     assert "✓ right" in out and out.count("\n") == 1
+
+
+def pair(place, velocity):
+    return lambda z, e, t: torch.stack([place(z, e, t), velocity(z, e, t)])
+
+
+def on_the_line(z, e, t):
+    return (1 - t) * e + t * z
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (pair(on_the_line, lambda z, e, t: z - e), "✓ right"),
+        (pair(lambda z, e, t: t * e + (1 - t) * z, lambda z, e, t: z - e), "runs the wrong way"),
+        (pair(lambda z, e, t: e + t * z, lambda z, e, t: z - e), "not on the line"),
+        (pair(lambda z, e, t: z, lambda z, e, t: z - e), "your place is the code"),
+        (pair(on_the_line, lambda z, e, t: e - z), "wrong sign"),
+        (pair(on_the_line, lambda z, e, t: (1 - t) * (z - e)), "the way left to go"),
+        (pair(on_the_line, lambda z, e, t: z), "your velocity is the code"),
+        (pair(on_the_line, lambda z, e, t: t * (z - e)), "multiplied by t"),
+        (pair(lambda z, e, t: z - e, on_the_line), "changed places"),
+        (
+            pair(lambda z, e, t: t * e + (1 - t) * z, lambda z, e, t: e - z),
+            "runs the wrong way: at t = 0 it is at the code; and your velocity has the wrong sign",
+        ),
+        (lambda z, e, t: (on_the_line(z, e, t), z - e), "you returned tuple; one tensor"),
+        (lambda z, e, t: on_the_line(z, e, t), "the shape is [5, 3]"),
+        (pair(on_the_line, lambda z, e, t: 2 * z), "the values aren't"),
+    ],
+)
+def test_check_flow_pair(capsys, answer, verdict):
+    check_flow_pair(answer)
+    assert verdict in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (lambda logs, p: (logs + p).softmax(dim=1), "✓ right"),
+        (lambda logs, p: ((logs + p) - (logs + p).logsumexp(dim=1, keepdim=True)).exp(), "✓ right"),
+        (lambda logs, p: (logs.double() + p).softmax(dim=1), "✓ right"),
+        (lambda logs, p: (logs + p).exp() / (logs + p).exp().sum(dim=1, keepdim=True), "holds NaN"),
+        (lambda logs, p: logs.softmax(dim=1), "the prior is missing"),
+        (lambda logs, p: (logs + p.exp()).softmax(dim=1), "log p(y) already"),
+        (lambda logs, p: (logs - p).softmax(dim=1), "the prior has the wrong sign"),
+        (lambda logs, p: (p - logs).softmax(dim=1), "the likelihood has the wrong sign"),
+        (lambda logs, p: (-logs - p).softmax(dim=1), "both signs are wrong"),
+        (lambda logs, p: (logs + p).softmax(dim=0), "normalised over the images"),
+        (lambda logs, p: (logs + p).view(-1).softmax(0).view(4, 10), "normalised over everything"),
+        (lambda logs, p: (logs + p).log_softmax(dim=1), "those are the logarithms"),
+        (lambda logs, p: logs + p, "that is log p(x, y)"),
+        (lambda logs, p: (logs + p).logsumexp(dim=1), "that is log p(x), (12.6)"),
+        (lambda logs, p: (logs + p) / (logs + p).sum(dim=1, keepdim=True), "divided by their sum"),
+        (lambda logs, p: (logs + p - (logs + p).amax(1, True)).exp(), "only the largest is taken"),
+        (lambda logs, p: (logs + p).argmax(dim=1), "the most probable label"),
+        (lambda logs, p: (logs + p).argmin(dim=1), "the least probable label"),
+        (lambda logs, p: p.exp().expand(4, 10), "that is the prior"),
+        (lambda logs, p: (logs + p).exp(), "0 in float32"),
+        (lambda logs, p: (logs + p).softmax(dim=1)[:2], "the shape is [2, 10]"),
+        (lambda logs, p: 2 * (logs + p).softmax(dim=1), "the values aren't"),
+        (lambda logs, p: 0.3, "you returned float"),
+    ],
+)  # fmt: skip
+def test_check_bayes(capsys, answer, verdict):
+    check_bayes(answer)
+    assert verdict in capsys.readouterr().out

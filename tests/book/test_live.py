@@ -367,6 +367,42 @@ def test_a_decode_that_does_more_than_its_network_is_not_taken_for_it():
     assert explore(Inverted(2), some(40, 784)).data["decoder"]["kind"] == "table"
 
 
+# ---------------------------------------------------------------------------- told a label
+
+
+def told_a_label() -> VAE:
+    seed_everything(0)
+    vae = VAE(2, hidden=(16,), n_classes=10)
+    with torch.no_grad():
+        for layer in (vae.decoder.network[0], vae.decoder.network[-1]):
+            layer.weight *= 4
+    return vae
+
+
+def test_a_digit_is_picked_and_its_code_dragged():
+    """The page gets the code with ten numbers behind it, and draws that digit."""
+    vae, images, labels = told_a_label(), some(300, 784), torch.arange(300) % 10
+    live = explore(vae, images, labels=labels, name="told")
+    data = live.data
+    assert (data["digits"], data["digit"], data["decoder"]["kind"]) == (10, 7, "mlp")
+    assert 'style="--digits: 1"' in live.html() and "pinned" not in data
+    means = vae.encode(images, labels).mean.detach()
+    np.testing.assert_allclose(unpacked(data["points"]).reshape(-1, 2), means, atol=1e-6)
+    code = torch.tensor([[0.4, -1.1]])
+    for y in (0, 4, 9):
+        ten = torch.nn.functional.one_hot(torch.tensor([y]), 10)
+        (drawn,) = on_the_page(data, torch.cat([code, ten], dim=1))
+        with torch.no_grad():
+            wanted = vae.decode(code, torch.tensor([y])).mean[0].numpy()
+        assert np.abs(drawn - wanted).max() < 16 / 255
+    with pytest.raises(
+        ValueError, match="^labels: expected those that the model is told, got None"
+    ):
+        explore(vae, images)
+    with pytest.raises(ValueError, match="^model: expected 2 latent units and at most 10 labels"):
+        explore(VAE(3, hidden=(16,), n_classes=10), images, labels=labels)
+
+
 # ---------------------------------------------------------------------------- models and images
 
 COLOUR = some(6, 16, 16, 3)

@@ -13,7 +13,18 @@ import nbformat
 import pytest
 
 from book import __main__ as cli
-from book import checks, claims, equations, form, kernel, pages, reproduce, run_times, sync
+from book import (
+    checks,
+    claims,
+    equations,
+    execute,
+    form,
+    kernel,
+    pages,
+    reproduce,
+    run_times,
+    sync,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "https://github.com/YOUR_ACCOUNT/vae-book"
@@ -263,6 +274,23 @@ def live(name, data):
         (pathlib.Path(folder) / f"{name}.js").write_text(data)
     display(HTML(f'<div class="live" data-figure="kl" data-name="{name}"><div></div></div>'))
 """
+
+
+def test_pages_with_stored_results_are_found_by_what_they_import(root):
+    modules = root / "src/vae_book"
+    modules.mkdir(parents=True)
+    (modules / "slow.py").write_text('@stored("slow", "mnist")\ndef result():\n    ...\n')
+    (modules / "quick.py").write_text("from vae_book.stored import SWITCH\n")
+    for source, stored in {
+        "from vae_book.slow import result": True,
+        "from vae_book import slow": True,
+        "import vae_book.slow as s": True,
+        "from vae_book.quick import result": False,
+        "from slow import result": False,
+    }.items():
+        write_page(root, source)
+        (page,) = pages.pages(root, None)
+        assert execute.stores(root, pages.notebook(page.text, None)) is stored, source
 
 
 def test_the_data_of_live_figures_are_written_by_execute_alone(root):
@@ -609,7 +637,7 @@ def test_a_row_of_claims_reads_well():
         (1.5e6, "1.5 × 10⁶"),
         (-1e-9, "−10⁻⁹"),
         (float("-inf"), "−∞"),
-    ],  # fmt: skip
+    ],
 )
 def test_a_number_is_written_as_one_reads_it(value, text):
     assert claims.in_digits(value, 4 if value > 1 else 3) == text

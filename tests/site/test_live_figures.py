@@ -419,6 +419,29 @@ def test_each_slider_of_a_wide_model_moves_its_unit(tab):
         assert np.abs(drawn - shipped_image(data, code)).max() < 1 / 255
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_digit_is_picked_and_all_are_drawn_with_its_code(tab, width):
+    data = data_of("digit_and_style")
+    tab.page.set_viewport_size({"width": width, "height": 844})
+    box = tab.figure("book/12_conditions.html", 0)
+    dots = look_of(box)
+    across, _ = box.locator(".sliders input").all()
+    for digit in (data["digit"], 3, 0):
+        button = box.get_by_role("button", name=str(digit), exact=True)
+        button.press("Enter")
+        assert button.get_attribute("aria-pressed") == "true"
+        code = [float(each.input_value()) for each in box.locator(".sliders input").all()]
+        for y, cell in enumerate(box.locator(".sheet canvas").all()):
+            wanted = shipped_image(data, code + [float(k == y) for k in range(10)])
+            assert np.abs(ink(cell) - wanted).max() < 1 / 255
+            if y == digit:
+                assert np.abs(ink(box.locator(".drawn canvas")) - wanted).max() < 1 / 255
+        assert f"drawn as a {digit}" in box.locator(".note").inner_text()
+        assert across.get_attribute("aria-valuetext").endswith(f"drawn as a {digit}")
+        across.press("ArrowRight")
+    assert look_of(box) != dots and tab.complaints == []
+
+
 def test_a_finger_drags(browser, html):
     phone = Files(browser, html, has_touch=True, viewport={"width": 390, "height": 844})
     data = data_of(PLANES[FRONT])
@@ -526,6 +549,22 @@ def test_the_band_of_the_weight_slider_holds_the_stored_model():
     assert {key.split(":")[0] for key in stored} == {"mnist"}
     assert len(stored) == 4 * sum(rung["weight"] > 0 for rung in data["rungs"])
     assert len(data["seeds"]) == sum(rung["weight"] > 0 for rung in data["rungs"])
+
+
+def test_the_flow_slider_shows_what_the_points_decode_to_at_its_time(tab):
+    data = data_of("noise_to_codes")
+    box = tab.figure(*place_of("flow"))
+    (knob,) = box.locator("input").all()
+    packed = np.array([int(d, 16) / 15 for d in data["images"]])
+    packed = packed.reshape(data["times"], data["drawings"], -1)
+    last = data["times"] - 1
+    for key, look, words in (("End", last, "digits"), ("Home", 0, "noise"),
+                             ("ArrowRight", 1, "way")):  # fmt: skip
+        knob.press(key)
+        shown = np.array([ink(cell) for cell in box.locator(".sheet canvas").all()])
+        assert np.abs(shown - packed[look]).max() < 1 / 255
+        assert words in knob.get_attribute("aria-valuetext")
+        assert f"t = {look / last:.2f}" in box.locator(".note").inner_text()
 
 
 def test_elbo_and_gap_make_the_same_sum_wherever_the_cloud_is(tab):

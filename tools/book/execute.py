@@ -25,8 +25,8 @@ from .pages import (
 from .run_times import store_time
 from .sync import sync
 
-# Modules whose long computations are stored: those of MNIST, and of StrokeDigits for the tests.
-STORES = re.compile(r"vae_book(?:\.| import )(?:ladder|stored|tutorial)\b")
+# A page that uses a module with stored results: of MNIST, and of StrokeDigits for the tests.
+MODULE = re.compile(r"vae_book(?:\.| import )(\w+)")
 
 
 def execute(root: Path, chapter: str | None) -> int:
@@ -41,7 +41,7 @@ def execute(root: Path, chapter: str | None) -> int:
             with tempfile.TemporaryDirectory() as live:
                 started = time.monotonic()
                 ran = run(nb, page.md.parent, stored="write", live=live)
-                if any(STORES.search(cell.source) for cell in code_cells(nb)):
+                if stores(root, nb):
                     run(nb, page.md.parent, "strokes", stored="write")  # what the tests will use
                     started = time.monotonic()  # what a reader gets, and waits for
                     ran = run(nb, page.md.parent)
@@ -87,3 +87,10 @@ def stamp(nb: NotebookNode) -> dict:
         "threads": THREADS,
         "versions": {"python": python, **versions},
     }
+
+
+def stores(root: Path, nb: NotebookNode) -> bool:
+    """Whether a page uses a module of ``vae_book`` with a function whose results are stored."""
+    used = {name for cell in code_cells(nb) for name in MODULE.findall(cell.source)}
+    files = [root / f"src/vae_book/{name}.py" for name in used]
+    return any("@stored(" in file.read_text("utf-8") for file in files if file.exists())

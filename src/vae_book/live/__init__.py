@@ -2,6 +2,7 @@
 
 from vae_book.live.bound import bound_at_work
 from vae_book.live.explorer import explore
+from vae_book.live.flow import flow_slider
 from vae_book.live.kl import kl_playground
 from vae_book.live.page import LiveFigure, has_live_front_end
 from vae_book.live.scrubber import Watch, scrubber
@@ -12,6 +13,7 @@ __all__ = [
     "Watch",
     "bound_at_work",
     "explore",
+    "flow_slider",
     "has_live_front_end",
     "kl_playground",
     "scrubber",

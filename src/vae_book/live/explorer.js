@@ -1,5 +1,6 @@
 // The latent explorer: drag a code through the plane, or move one unit at a time, and see what the
-// decoder draws; pin a code, and see the way from it.
+// decoder draws; pin a code, and see the way from it. A decoder that is told a digit gets buttons to
+// pick one, and in place of the way all digits with the same code.
 (() => {
   "use strict";
   const { DIGIT_COLOURS, arc, button, canvas, choice, decoder, drawImage, el, float32, handle, mix,
@@ -14,12 +15,16 @@
     const decode = decoder(data.decoder, ask);
     const { channels } = data.image;
     const code = [...data.start];
-    let pinned = [...data.pinned], path = mix, here = "";
+    const digits = Array.from({ length: data.digits ?? 0 }, (_, y) => y);
+    let pinned = [...data.pinned ?? code], path = mix, here = "", digit = data.digit;
+    // What the decoder gets: the code, and behind it the digit, ten numbers of which one is 1.
+    const told = (at, y = digit) => [...at, ...digits.map(each => Number(each === y))];
 
     const image = canvas(data.image.width, data.image.height, "what the decoder draws");
     const note = el("p", { class: "note" });
-    const hint = el("p", { class: "hint" },
-      "Drag the big ring. Dots are codes of real images. Below, the way from the small ring.");
+    const hint = el("p", { class: "hint" }, digits.length
+      ? "Pick a digit, drag the ring. Dots are codes of images; in colour those of the digit. Below, all ten in this style."
+      : "Drag the big ring. Dots are codes of real images. Below, the way from the small ring.");
     const plane = data.plane && makePlane(data, (u, v) => { code[0] = u; code[1] = v; moved(); });
     const sliders = data.units.map(({ unit, name, low, high }) => slider({
       label: name, min: low, max: high, value: code[unit],
@@ -27,7 +32,8 @@
       tell: value => say(value) + (plane ? `, ${here}` : ""),
       moved: value => { code[unit] = value; moved(); },
     }));
-    const strip = sheet(STRIP, { ...data.image, label: "images on the way from the pinned code" });
+    const strip = sheet(digits.length || STRIP, { ...data.image,
+      label: digits.length ? "all digits with the same code" : "images on the way from the pinned code" });
     const play = player({ label: "Play the way", count: FRAMES, show: frame, done: draw });
 
     function moved() {
@@ -36,17 +42,18 @@
     }
 
     function draw() {
-      const way = Array.from({ length: STRIP }, (_, k) => path(pinned, code, k / (STRIP - 1)));
-      decode([code, ...way], ([now, ...onTheWay]) => {
+      const way = digits.length ? digits.map(y => told(code, y))
+        : Array.from({ length: STRIP }, (_, k) => path(pinned, code, k / (STRIP - 1)));
+      decode([told(code), ...way], ([now, ...onTheWay]) => {
         drawImage(image, now, channels);
         strip.draw(onTheWay);
       });
-      here = plane ? plane.where(code) : "";
+      here = digits.length ? `drawn as a ${digit}` : plane ? plane.where(code) : "";
       data.units.forEach(({ unit }, k) => sliders[k].set(code[unit]));
       if (!plane) return;
       plane.draw(code, pinned, path);
       note.textContent = placed(code, here);
-      image.setAttribute("aria-label", `what the decoder draws ${here}`);
+      image.setAttribute("aria-label", digits.length ? `a ${digit} in this style` : `what the decoder draws ${here}`);
     }
 
     function frame(k) {
@@ -64,8 +71,17 @@
     } else {
       root.append(el("div", { class: "stage units" }, drawn, controls));
     }
+    if (digits.length) {
+      const picker = choice({ label: "digit", chosen: String(digit),
+        options: Object.fromEntries(digits.map(y => [y, String(y)])),
+        picked: key => { digit = Number(key); plane.highlight(digit); draw(); } });
+      picker.root.classList.add("picker");
+      picker.root.style.setProperty("--columns", digits.length);
+      root.append(picker.root);
+      plane.highlight(digit);
+    }
     root.append(strip.root);
-    if (!small) { // then there is room for the controls of the way
+    if (!small && !digits.length) { // then there is room for the controls of the way
       const roads = choice({ label: "way", options: { straight: "straight", arc: "spherical" },
         chosen: "straight", picked: key => { path = key === "arc" ? arc : mix; moved(); } });
       const pin = button("Pin this code", () => { pinned = [...code]; moved(); });
@@ -75,15 +91,20 @@
   };
 
   // The plane: the codes of real images as dots, the code that is dragged, the pinned one, the way.
-  const makePlane = ({ plane: { low, high }, points: packed, labels, names = [] }, moved) => {
+  const makePlane = ({ plane: { low, high }, points: packed, labels, names = [], pinned }, moved) => {
+    const pinless = !pinned;
     const points = float32(packed);
     const x = [low[0], high[0]], y = [low[1], high[1]];
     const across = u => (u - x[0]) / (x[1] - x[0]), up = v => (y[1] - v) / (y[1] - y[0]);
     const dots = canvas(DOTS, DOTS, "the plane of codes: a dot for each image, in the colour of its digit");
     const context = dots.getContext("2d");
-    drawDots(context, points, labels, across, up);
+    const highlight = digit => {
+      context.clearRect(0, 0, DOTS, DOTS);
+      drawDots(context, points, labels, across, up, digit);
+    };
+    highlight();
     drawNames(context, names, across, up);
-    const line = svg("polyline", { class: "way" }), pin = el("div", { class: "pin" });
+    const line = svg("polyline", { class: "way" }), pin = el("div", { class: "pin", hidden: pinless });
     const walker = el("div", { class: "walker", hidden: true });
     const root = el("div", { class: "paper plane" }, dots,
       svg("svg", { viewBox: "0 0 1 1", "aria-hidden": "true" }, line), pin, walker);
@@ -94,6 +115,7 @@
     };
     return {
       root,
+      highlight,
       where: code => where(code, points, labels, (x[1] - x[0]) / 25),
       travel: code => { walker.hidden = false; put(walker, code); },
       draw: (code, pinned, path) => {
@@ -106,16 +128,23 @@
     };
   };
 
-  const drawDots = (context, points, labels, across, up) => {
-    const count = points.length / 2;
-    const at = k => [DOTS * across(points[2 * k]), DOTS * up(points[2 * k + 1])];
-    for (let k = 0; k < count; k++) {
-      context.fillStyle = labels ? DIGIT_COLOURS[labels[k]] : "#5c636b";
-      context.globalAlpha = 0.55;
+  // The dots in the colours of their digits; or only those of one digit, over all the others.
+  const drawDots = (context, points, labels, across, up, digit) => {
+    const one = digit !== undefined;
+    const dot = (k, radius) => {
       context.beginPath();
-      context.arc(...at(k), 3.2, 0, 2 * Math.PI);
+      context.arc(DOTS * across(points[2 * k]), DOTS * up(points[2 * k + 1]), radius, 0, 2 * Math.PI);
       context.fill();
+    };
+    const count = points.length / 2;
+    context.globalAlpha = 0.55;
+    for (let k = 0; k < count; k++) {
+      context.fillStyle = one ? "#b5b9be" : labels ? DIGIT_COLOURS[labels[k]] : "#5c636b";
+      dot(k, 3.2);
     }
+    context.globalAlpha = 0.9;
+    context.fillStyle = DIGIT_COLOURS[digit];
+    for (let k = 0; one && k < count; k++) if (Number(labels[k]) === digit) dot(k, 5);
     context.globalAlpha = 1;
     context.lineWidth = 3;
     context.setLineDash([12, 9]);

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn.functional import one_hot
 
-from vae_book.figures import ORANGE, label_places, scatter_codes, show_ink, show_rows, tile
+from vae_book.figures import (
+    DIGIT_COLOURS,
+    ORANGE,
+    label_places,
+    scatter_codes,
+    show_ink,
+    show_rows,
+    tile,
+)
 from vae_book.live.decoders import Decoder, image_shape
 from vae_book.live.packing import packed
 from vae_book.live.page import LiveFigure, has_live_front_end
 from vae_core._checks import describe, positive_int
 from vae_core.images import check_images
 from vae_core.latent import straight_path, traversal
-from vae_core.networks import evaluating
+from vae_core.networks import OneHotCondition, evaluating
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +57,10 @@ def explore(
     the active ones, the most active first, at most ``max_units``. ``labels``, digits from 0 to 9,
     colour the dots. The code begins at ``start``, by default the mean code of the first image; the
     pinned one at the image whose code is farthest from it.
+
+    A model that is told labels (its decoder is a ``OneHotCondition``) needs ``labels``, and two
+    latent units. One then picks a digit and drags its style; the codes of that digit are coloured,
+    and below stand all digits with the same code.
 
     A fully connected decoder is computed by the figure itself, with weights rounded to 8 bits. Any
     other is asked in the kernel. On the site, where there is none, a plane of grey images then has
@@ -80,13 +94,18 @@ def explore(
                 f"labels: expected {len(images)} digits from 0 to 9, got {describe(labels)}"
             )
         labels = labels.cpu()
-    codes = Codes(model, images)
+    told = isinstance(getattr(model, "decoder", None), OneHotCondition)
+    if told and labels is None:
+        raise ValueError("labels: expected those that the model is told, got None")
+    codes = Codes(model, images, labels if told else None)
     start = codes.means[0] if start is None else start.detach().cpu().float()
     if start.shape != (codes.d,):
         raise ValueError(f"start: expected a code of shape ({codes.d},), got {describe(start)}")
     units = codes.units(max_units)
     if not torch.isfinite(start).all():
         raise ValueError("start: expected finite values, got NaN or infinity")
+    if told:
+        return _told(model, codes, labels, start, image_shape(images, shape), name)
     decoder = Decoder(model, codes.within_reach(units), image_shape(images, shape))
     if codes.d == 2:
         picture = _plane(decoder, codes, labels, start)
@@ -124,11 +143,12 @@ class Codes:
     included.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
+    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor | None = None) -> None:
         means, variances = [], []
         with evaluating(model):
-            for chunk in images.split(1000):
-                answer = model.encode(chunk)
+            for chunk in torch.arange(len(images)).split(1000):
+                given = [] if labels is None else [labels[chunk]]
+                answer = model.encode(images[chunk], *given)
                 point = isinstance(answer, Tensor)
                 means.append((answer if point else answer.mean).cpu().float())
                 variances.append(torch.zeros_like(means[-1]) if point else answer.variance.cpu())
@@ -191,6 +211,88 @@ class Codes:
             share = (means - low) / (high - low)
             means = means[((share - 0.5).abs() < 0.46).all(dim=1)]
         return means[(means - code).norm(dim=1).argmax()]
+
+
+class _Told(nn.Module):
+    """A decoder that is told a label, as one without: the label's one-hot code ends the code."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.decoder, self.model, self.classes = (
+            model.decoder.network, model, model.decoder.n_classes,
+        )  # fmt: skip
+
+    def decode(self, codes: Tensor) -> Distribution:
+        """p(x|z, y) for codes ``[N, d + n_classes]``."""
+        return self.model.decode(codes[:, : -self.classes], codes[:, -self.classes :].argmax(dim=1))
+
+
+def _with_label(codes: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+    return torch.cat([codes, one_hot(labels, n_classes).to(codes)], dim=1)
+
+
+def _told(
+    model: nn.Module,
+    codes: Codes,
+    labels: Tensor,
+    start: Tensor,
+    shape: tuple[int, ...],
+    name: str | None,
+) -> LiveFigure:
+    """The figure of a model that is told labels."""
+    n = model.decoder.n_classes
+    if codes.d != 2 or n > 10:
+        raise ValueError(
+            "model: expected 2 latent units and at most 10 labels where it is told labels, "
+            f"got {codes.d} and {n}"
+        )
+    anywhere = codes.within_reach([0, 1])
+    each = torch.arange(len(anywhere)) % n
+    decoder = Decoder(_Told(model), _with_label(anywhere, each, n), shape)
+    label = n - 3 if n > 7 else 0  # a 7 of ten digits
+    picture = _plane_of_one(decoder, codes, labels, start, label, n)
+    form = decoder.as_network()
+    if form is None and has_live_front_end():
+        form = {"kind": "kernel"}
+    if form is None:
+        return LiveFigure("explorer", None, picture, name=name)
+    low, high = codes.square()
+    data = {
+        "decoder": form,
+        "image": dict(zip(("height", "width", "channels"), decoder.shape, strict=True)),
+        "start": start.tolist(),
+        "digits": n,
+        "digit": label,
+        "units": [codes.slider(unit, start) for unit in (0, 1)],
+        "plane": {"low": low.tolist(), "high": high.tolist()},
+        "points": packed(codes.means[:SHOWN]),
+        "labels": "".join(map(str, labels[:SHOWN].tolist())),
+    }
+    return LiveFigure("explorer", data, picture, name=name, decode=decoder, room="--digits: 1")
+
+
+def _plane_of_one(
+    decoder: Decoder, codes: Codes, labels: Tensor, start: Tensor, label: int, n: int
+) -> Figure:
+    """That figure at rest: the plane with one digit's codes in colour, and the start's images."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplot_mosaic(
+        [["plane", "image"], ["all", "all"]],
+        figsize=(6.5, 4.6), width_ratios=[3, 2], height_ratios=[5, 1], layout="constrained",
+    )  # fmt: skip
+    plane, points, of = axes["plane"], codes.means[:SHOWN], labels[:SHOWN] == label
+    plane.plot(*points[~of].T, ".", color="#b5b9be", markersize=2.5)
+    plane.plot(*points[of].T, ".", color=DIGIT_COLOURS[label], markersize=4)
+    plane.add_patch(plt.Circle((0, 0), 2, fill=False, linewidth=2, linestyle="--"))
+    plane.plot(*start, "o", color=ORANGE, markerfacecolor="white", markersize=13, markeredgewidth=3)
+    (left, bottom), (right, top) = (corner.tolist() for corner in codes.square())
+    plane.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xticks=[], yticks=[])
+    row = decoder(_with_label(start.expand(n, 2), torch.arange(n), n))
+    show_ink(axes["image"], tile(row[label][None], 1, shape=decoder.shape))
+    show_ink(axes["all"], tile(row, n, shape=decoder.shape))
+    plt.close(figure)
+    return figure
 
 
 def _are_digits(labels: object, n: int) -> bool:

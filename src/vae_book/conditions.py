@@ -117,7 +117,8 @@ def longer(data: ImageData, *, seed: int) -> dict[str, float]:
         return {"minus ELBO": -elbo.value, "cross-entropy": left.item()}
 
     result = measured(seed, LONGER)
-    print(f"a conditional VAE, {LONGER:,} steps: ⟨{'trained now' if trained_now else 'stored'}⟩")
+    how = "trained now" if trained_now else "stored with the book"
+    print(f"a conditional VAE, {LONGER:,} steps: ⟨{how}⟩")
     return result
 
 

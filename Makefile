@@ -28,7 +28,7 @@ book: $(HTML) ## the site, from the stored outputs, without torch
 test: export OMP_WAIT_POLICY := PASSIVE
 test: export GOMP_SPINCOUNT := 0
 test: $(FULL) $(HTML) ## unit tests, notebooks, book and site, on the embedded data
-	$(BIN)/python -m pytest --nbval tests book
+	$(BIN)/python -m pytest --nbval --numprocesses auto --dist loadfile tests book
 
 execute: $(FULL) ## run the notebooks on MNIST and store the outputs (CHAPTER=01 for one)
 	$(BIN)/python tools/book execute $(CHAPTER)

@@ -170,7 +170,7 @@ def compete(grey: ImageData, *, seed: int) -> dict[str, Contestant]:
     }.items():
         result = measured(hidden, steps, shuffle, name in ("CNN", "operations"), seed)
         found[name] = Contestant(**result | {"copies": _unpacked(result["copies"])})
-    print(f"{len(found)} models, {STEPS:,} steps: ⟨{_how(trained_now)}⟩")
+    print(f"{len(found)} trainings, most of {STEPS:,} steps: ⟨{_how(trained_now)}⟩")
     return found
 
 
@@ -264,7 +264,7 @@ class PublishedModel(VAE):
 
 
 SHARE = 16  # of the published numbers of maps, one in sixteen
-PUBLISHED_STEPS = 250
+PUBLISHED_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class FromTutorial:
 
 def from_the_tutorial(grey: ImageData, *, seed: int) -> dict[str, FromTutorial]:
     """The published model as it is ("as published") and with noise and KL ("as a VAE"), each
-    trained for 250 steps; from the stored results where they have them, else trained now."""
+    trained for 1,000 steps; from the stored results where they have them, else trained now."""
 
     @stored("published_model", grey.name, PublishedModel, _trained, _drawings)
     def measured(share, noise, steps, seed):

@@ -322,6 +322,8 @@ def _drawings(model: PublishedModel, grey: ImageData) -> dict:
 
 # --- Small pictures in colour --------------------------------------------------------------------
 
+COLOUR_STEPS = 2000
+
 
 @dataclass(frozen=True)
 class InColour:
@@ -345,22 +347,28 @@ class InColour:
 
 
 def compete_in_colour(*, seed: int) -> dict[str, InColour]:
-    """A "CNN" and an "MLP" of as many operations on ColourDigits; from the stored results where
-    they have them, else trained now. One line says which."""
+    """A "CNN" and an "MLP" of as many operations on ColourDigits, and the same with ", early" (a
+    quarter of the steps); from the stored results where they have them, else trained now. One line
+    says which."""
     trained_now = False
 
     @stored("in_colour", "colours", _colour_network, _in_colour, conv_encoder, conv_decoder)
-    def measured(convolutional, seed):
+    def measured(convolutional, steps, seed):
         nonlocal trained_now
         trained_now = True
-        return _in_colour(convolutional, seed)
+        return _in_colour(convolutional, steps, seed)
 
     found = {}
-    for name in ("CNN", "MLP"):
-        result = measured(name == "CNN", seed)
+    for name, convolutional, steps in (
+        ("CNN", True, COLOUR_STEPS),
+        ("MLP", False, COLOUR_STEPS),
+        ("CNN, early", True, COLOUR_STEPS // 4),
+        ("MLP, early", False, COLOUR_STEPS // 4),
+    ):
+        result = measured(convolutional, steps, seed)
         pictures = {key: _unpacked(result[key], 3072) for key in ("copies", "drawn")}
         found[name] = InColour(**result | pictures)
-    print(f"2 models in colour: ⟨{_how(trained_now)}⟩")
+    print(f"4 trainings in colour: ⟨{_how(trained_now)}⟩")
     return found
 
 
@@ -377,14 +385,14 @@ def _colour_network(convolutional: bool) -> VAE:
     )  # fmt: skip
 
 
-def _in_colour(convolutional: bool, seed: int) -> dict:
+def _in_colour(convolutional: bool, steps: int, seed: int) -> dict:
     (images, *_), (test, *_) = colours.dataset()
     images, test = torch.from_numpy(images.copy()), torch.from_numpy(test.copy())
     seed_everything(seed)
     model = _colour_network(convolutional)
     begin = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):
-        fit(model, images, steps=2000, batch_size=64, lr=one_cycle(2000, peak=3e-3), seed=seed)
+        fit(model, images, steps=steps, batch_size=64, lr=one_cycle(steps, peak=3e-3), seed=seed)
     seconds = time.process_time() - begin
     # Uniform noise of one step makes the density a bound on the probability of the bytes.
     draw = torch.Generator().manual_seed(0)

@@ -141,7 +141,7 @@ def conv_decoder(
 def _with_start_values(layers: list[nn.Module]) -> nn.Sequential:
     """The layers in a row, with weights of variance 1/n, where an output is a sum of n products.
 
-    PyTorch's own are a third of that, and less still where maps are enlarged: a signal fades.
+    PyTorch's own are a third of that, and mostly less where maps are enlarged: a signal fades.
     """
     for layer in layers:
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):

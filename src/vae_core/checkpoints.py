@@ -71,7 +71,7 @@ class Checkpoint:
     """The file of a training state; without a ``path`` there is none, and nothing happens.
 
     ``about`` is what must be the same for a run to be resumed: settings, and images, of which the
-    file holds only a fingerprint.
+    file holds only a fingerprint. Of several processes, all resume from it, and one ``writes``.
 
     Raises: OSError where ``resume`` says that there is a file and there is none, or the other
     way round, or where it couldn't be written; ValueError for ``resume`` without a path.
@@ -84,7 +84,10 @@ class Checkpoint:
         *,
         resume: bool = False,
         about: Mapping[str, object] | None = None,
+        writes: bool = True,
     ):
+        path = path if writes or resume else None
+        self.writes = path is not None and writes
         self.path, self.state = None if path is None else Path(path), state
         self.saved_at = time.monotonic()
         if self.path is None:
@@ -103,14 +106,14 @@ class Checkpoint:
 
     def is_due(self) -> bool:
         """True a minute after the last time."""
-        return self.path is not None and time.monotonic() - self.saved_at > SAVE_EVERY
+        return self.writes and time.monotonic() - self.saved_at > SAVE_EVERY
 
     def save(self) -> None:
         """Write the file; a failure is a warning, for training is worth more than its checkpoint.
 
         Whether the weights are finite is for the caller to know (``Guard.look``).
         """
-        if self.path is None:
+        if not self.writes:
             return
         content = io.BytesIO()
         torch.save({"about": self.about} | self.state.state_dict(), content)

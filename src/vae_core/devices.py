@@ -9,9 +9,15 @@ import torch
 
 from vae_core._checks import describe
 
-__all__ = ["exact_float32", "pick_device", "pick_precision", "tiny_numbers_are_zero"]
+__all__ = [
+    "float32_products",
+    "own_stream",
+    "pick_device",
+    "pick_precision",
+    "tiny_numbers_are_zero",
+]
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -39,29 +45,53 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def pick_precision(precision: str) -> torch.dtype:
+def pick_precision(precision: str, device: torch.device) -> torch.dtype:
     """The type that matrix products are computed in while training: float32 or bfloat16.
 
     Weights, sums and this package's densities stay in float32 either way; networks within a flow
-    don't.
+    don't. "tf32" is float32 whose products have 11 of its 24 bits (see ``float32_products``).
 
-    Raises: ValueError for another name.
+    Raises: ValueError for another name, and for "tf32" without CUDA.
     """
     if precision not in PRECISIONS:
-        expected = " or ".join(map(repr, PRECISIONS))
-        raise ValueError(f"precision: expected {expected}, got {precision!r}")
+        expected = ", ".join(map(repr, PRECISIONS))
+        raise ValueError(f"precision: expected one of {expected}, got {precision!r}")
+    if precision == "tf32" and device.type != "cuda":
+        raise ValueError(f"precision: expected 'tf32' only on a CUDA device, not on {device}")
     return PRECISIONS[precision]
 
 
 @contextmanager
-def exact_float32() -> Iterator[None]:
-    """float32 convolutions with all 24 bits; by default cuDNN rounds to the 11 bits of TF32."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+def float32_products(*, tf32: bool = False) -> Iterator[None]:
+    """float32 convolutions and matrix products on a GPU: with all 24 bits, or the 11 of TF32.
+
+    By default cuDNN rounds to TF32.
+    """
+    switches = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = tf32
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """On a GPU, a stream beside the default one, which can't be recorded; what was launched
+    before is waited for, and so is what is launched here."""
+    if device.type != "cuda":
+        yield
+        return
+    default, own = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    own.wait_stream(default)
+    try:
+        with torch.cuda.stream(own):
+            yield
+    finally:
+        default.wait_stream(own)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class Guard:
         self.state = state
         self.seen_at: int | None = None  # steps done when something wasn't finite
         self.term: tuple[int, str, float] | None = None  # the first that wasn't, if one was
+        self.remembered: dict | None = None
         self._remember()
 
     @property
@@ -90,7 +91,7 @@ class Guard:
             )
 
     def _remember(self) -> None:
-        self.remembered = copy.deepcopy(self.state.state_dict())
+        self.remembered = _copied(self.state.state_dict(), self.remembered)
 
     def _go_back(self) -> None:
         self.state.load_state_dict(copy.deepcopy(self.remembered))
@@ -98,6 +99,19 @@ class Guard:
     def _stop(self, what: str) -> None:
         self._go_back()
         raise TrainingDiverged(f"{what}; a smaller lr is the first thing to try")
+
+
+def _copied(state: object, old: object) -> object:
+    """A copy, in the memory of an ``old`` one where that fits: new memory costs more than this."""
+    if isinstance(state, Tensor):
+        fits = isinstance(old, Tensor) and (old.shape, old.dtype) == (state.shape, state.dtype)
+        return old.copy_(state) if fits else state.detach().clone()
+    if isinstance(state, dict):
+        copied, old = copy.copy(state), old if isinstance(old, dict) else {}
+        return_ = {key: _copied(value, old.get(key)) for key, value in state.items()}
+        copied.update(return_)
+        return copied
+    return copy.deepcopy(state)
 
 
 def _first_not_finite(tensors: dict[str, Tensor | None]) -> str | None:

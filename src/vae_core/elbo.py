@@ -19,6 +19,7 @@ from torch.distributions.kl import register_kl
 from vae_core._checks import describe, positive_int
 from vae_core.images import as_condition
 from vae_core.posteriors import DiagonalGaussian, StandardGaussian, as_diagonal_gaussian
+from vae_core.seeds import standard_normal
 
 __all__ = ["ElboTerms", "elbo_terms", "kl", "kl_per_unit"]
 
@@ -178,8 +179,7 @@ def elbo_terms(
     """
     x = model.as_input(x)
     if noise is None:
-        noise = x.new_empty(positive_int(n_samples, "n_samples"), len(x), model.latent_dim)
-        noise.normal_()
+        noise = standard_normal(x, positive_int(n_samples, "n_samples"), len(x), model.latent_dim)
     elif not isinstance(noise, Tensor) or not noise.is_floating_point():
         raise TypeError(f"noise: expected a float tensor, got {describe(noise)}")
     elif noise.ndim != 3 or noise.shape[1:] != (len(x), model.latent_dim) or len(noise) < 1:

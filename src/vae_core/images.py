@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vae_core._checks import describe
+from vae_core.seeds import part_of
 
 __all__ = ["as_condition", "as_numbers", "as_pixels", "binarise", "check_images", "is_binary"]
 
@@ -150,18 +151,21 @@ def binarise(images: Tensor | np.ndarray, generator: torch.Generator | None = No
 
 def draw_binary(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """``binarise`` for images that were checked before a loop, 0 or 1; it never waits for a GPU."""
+    part = part_of(len(images))
+    generator, mine = generator or part.generator, slice(part.first, part.last)
+    shape = part.whole, *images.shape[1:]
     if images.dtype != torch.uint8:
-        draws = torch.empty_like(images).uniform_(generator=generator)
+        draws = images.new_empty(shape).uniform_(generator=generator)[mine]
         return (draws < images).to(images.dtype)
     if images.device.type != "cpu":
-        draws = torch.empty_like(images).random_(0, 255, generator=generator)  # 0 to 254
+        draws = images.new_empty(shape).random_(0, 255, generator=generator)[mine]  # 0 to 254
         return (draws < images).to(torch.uint8)
     # A CPU draws 64 bits at once, four times as fast as 8 times a byte. Ink where a draw of two
     # bytes is below 257 x: that is x/255, to 2⁻¹⁶ of it, and exact for paper and for full ink.
-    n = images.numel()
+    n = math.prod(shape)
     bits = torch.empty(n // 4 + 1, dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    high, low = bits.view(torch.uint8)[: 2 * n].view(2, *images.shape)
-    ink = (high < images) | ((high <= images) & (low.clamp(max=254) < images))
+    high, low = bits.view(torch.uint8)[: 2 * n].view(2, *shape)[:, mine]
+    ink = (high < images) | ((high == images) & (low.clamp_(max=254) < images))
     return ink.view(torch.uint8)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_core._checks import describe, positive_int
-from vae_core.devices import exact_float32
+from vae_core.devices import float32_products
 
 __all__ = ["OneHotCondition", "conv_decoder", "conv_encoder", "evaluating", "mlp", "training"]
 
@@ -180,7 +180,7 @@ def _shapes_of_maps(image_shape: object, channels: object) -> list[tuple[int, in
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """No gradients, and layers such as dropout switched off; every layer's mode comes back."""
-    with _modes_put_back(model), torch.no_grad(), exact_float32():
+    with _modes_put_back(model), torch.no_grad(), float32_products():
         model.eval()
         yield
 

@@ -7,6 +7,8 @@ import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +16,15 @@ from torch import Tensor
 
 from vae_core._checks import checked_seed
 
-__all__ = ["new_seed", "noise_at", "own_random_numbers", "seed_everything"]
+__all__ = [
+    "Part",
+    "drawing_for",
+    "new_seed",
+    "noise_at",
+    "own_random_numbers",
+    "seed_everything",
+    "standard_normal",
+]
 
 WORD = 2**32 - 1  # a mask of 32 bits
 
@@ -57,6 +67,43 @@ def own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
         yield
     finally:
         set_random_states(device, before)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows ``first`` to ``last`` of a batch of ``whole`` rows, whose random numbers come from
+    ``generator``: each of several processes has a part of every batch."""
+
+    first: int
+    last: int
+    whole: int
+    generator: torch.Generator
+
+
+_PART: ContextVar[Part | None] = ContextVar("part", default=None)
+
+
+@contextmanager
+def drawing_for(part: Part | None) -> Iterator[None]:
+    """Random numbers for images are those that the whole batch would get in one process."""
+    token = _PART.set(part)
+    try:
+        yield
+    finally:
+        _PART.reset(token)
+
+
+def part_of(n: int) -> Part:
+    """The part that ``n`` images are; without ``drawing_for`` they are a batch of their own."""
+    part = _PART.get()
+    return part if part and part.last - part.first == n else Part(0, n, n, None)
+
+
+def standard_normal(like: Tensor, n_samples: int, n: int, d: int) -> Tensor:
+    """Noise ε for n images, ``[n_samples, n, d]``, from PyTorch's random numbers."""
+    part = part_of(n)
+    noise = like.new_empty(n_samples, part.whole, d).normal_(generator=part.generator)
+    return noise[:, part.first : part.last]
 
 
 def noise_at(seed: int, positions: Tensor, first: int, last: int) -> Tensor:

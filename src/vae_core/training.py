@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from numbers import Real
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -17,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_core._checks import checked_seed, describe, positive_float, positive_int
+from vae_core._checks import checked_seed, describe, positive_int
 from vae_core._data import Data
 from vae_core.batches import Batches
 from vae_core.checkpoints import Checkpoint, TrainingState
 from vae_core.devices import (
-    exact_float32,
+    float32_products,
+    own_stream,
     pick_device,
     pick_precision,
     tiny_numbers_are_zero,
@@ -32,16 +31,18 @@ from vae_core.history import History
 from vae_core.images import is_binary
 from vae_core.likelihoods import BernoulliLikelihood
 from vae_core.networks import evaluating, training
-from vae_core.seeds import new_seed, own_random_numbers
+from vae_core.processes import Processes
+from vae_core.seeds import new_seed
+from vae_core.steps import Loss, Recorded, Schedule, Schedules, Step, check_terms, own_loss
 
 __all__ = ["Trainable", "fit", "mean_terms"]
 
 LOOK_EVERY = 100  # steps; each look for NaN waits for the device
+BEFORE_RECORDING = 3  # steps, in which libraries set up what can't be recorded
 VALIDATIONS = 20  # looks at the validation images: no fewer if the steps allow, and 39 at most
 
 Array = Tensor | np.ndarray
-Schedule = Callable[[int], float]  # a number for each step, counted from 0
-Loss = Callable[..., Mapping[str, Tensor]]  # of model, x and, where there is one, condition
+Optimiser = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
 
 
 class Trainable(Protocol):
@@ -69,6 +70,7 @@ def fit(
     weights: Mapping[str, float | Schedule] | None = None,
     redraw: bool = False,
     seed: int | None = None,
+    optimiser: Optimiser | None = None,
     device: str | torch.device | None = None,
     precision: str = "float32",
     checkpoint: str | Path | None = None,
@@ -88,10 +90,17 @@ def fit(
     type of its weights. The same is true of conditions.
 
     It all happens on ``device`` (None: ``pick_device()``), with matrix products in ``precision``
-    ("float32" or "bfloat16"); the model comes back to where it was. Order (see ``Batches``), draws
-    and the model's noise are given by ``seed``, whatever else draws random numbers. None means a
-    new seed from PyTorch's random numbers: ``seed_everything`` decides it, and a second run isn't
-    the first again. Ctrl-C stops after the step at hand and keeps what was reached.
+    ("float32", "bfloat16", or on a GPU "tf32"); the model comes back to where it was. Order (see
+    ``Batches``), draws and the model's noise are given by ``seed``, whatever else draws random
+    numbers. None means a new seed from PyTorch's random numbers: ``seed_everything`` decides it,
+    and a second run isn't the first again. Ctrl-C stops after the step at hand and keeps what was
+    reached.
+
+    ``optimiser`` makes another optimiser than Adam from the model's parameters; ``lr`` is still the
+    rate of all of them: ``lambda weights: torch.optim.AdamW(weights, betas=(0.9, 0.99))``.
+
+    In a group of processes (see ``torch.distributed``), each takes a part of every batch, and the
+    result is that of one process, up to rounding.
 
     The run is saved to the file ``checkpoint`` once a minute, and when it ends or is stopped. With
     ``resume`` it goes on from there; on a CPU with the same number of threads the result is the
@@ -107,70 +116,72 @@ def fit(
     does.
     """
     steps, batch_size = positive_int(steps, "steps"), positive_int(batch_size, "batch_size")
-    rates, weight_at = _table(lr, "lr", steps), _weight_tables(weights, steps)
+    schedules = Schedules(lr, weights, steps)
     data = Data(model, images, condition, "images", redraw)
     val_data = None if val is None else _validation(model, val, data)
     if loss is None:  # with another one the condition is that one's own matter
         for each in (data, val_data):
             if each is not None:
                 each.check_condition(model)
-    on, low_precision = pick_device(device), pick_precision(precision) is torch.bfloat16
+    on = pick_device(device)
+    products = pick_precision(precision, on)
+    processes = Processes()
+    processes.check(model, batch_size)
     seed = None if seed is None else checked_seed(seed)
     about = {"batch size": batch_size, "redraw": redraw, "precision": precision, "seed": seed}
     about |= data.about | ({"val": None} if val_data is None else val_data.about)
-    seed = new_seed() if seed is None else seed
-    loss = _own_loss if loss is None else loss
+    seed = processes.agree_on(new_seed() if seed is None else seed)
 
     home = next(model.parameters()).device
     model.to(on)
     try:
-        optimiser = torch.optim.Adam(model.parameters(), fused=on.type != "mps")
+        processes.start_alike(model)
+        adam = _adam(model, on) if optimiser is None else _checked(optimiser(model.parameters()))
         batches, history = Batches(len(data), batch_size, seed, on), History()
-        parts = {"model": model, "optimiser": optimiser, "batches": batches, "history": history}
-        state = TrainingState(parts, on)
-        file = Checkpoint(checkpoint, state, resume=resume, about=about)
+        parts = {"model": model, "optimiser": adam, "batches": batches, "history": history}
+        state = TrainingState(parts | processes.parts, on)
+        about["optimiser"] = type(adam).__name__
+        file = Checkpoint(checkpoint, state, resume=resume, about=about, writes=processes.first)
         with (
-            own_random_numbers(_noise_seed(seed), on),
+            own_stream(on),
+            processes.random_numbers(_noise_seed(seed), on),
             training(model),
-            exact_float32(),
+            float32_products(tf32=precision == "tf32"),
             tiny_numbers_are_zero(),
             _ctrl_c_noted() as stop,
-            _progress_bar(steps) as bar,
+            _progress_bar(steps, processes.first) as bar,
         ):
             if resume:
                 file.load(steps=steps)
+                processes.part_ways(seed + history.steps)
             data.to(on)
-            rates = _for_adam(rates, on)
-            dtype = torch.promote_types(data.like.dtype, torch.float32)
-            weight_at = {term: table.to(on, dtype) for term, table in weight_at.items()}
-            cast = torch.autocast(on.type, torch.bfloat16) if low_precision else nullcontext()
+            schedules.to(on, torch.promote_types(data.like.dtype, torch.float32))
+            step = Step(model, data, loss, adam, schedules, batch_size, products, processes)
+            recorded, record_at = None, history.steps + BEFORE_RECORDING
             validate_every = max(1, steps // VALIDATIONS)
-            guard, first = Guard(state), history.steps
+            guard = Guard(state)
             while history.steps < steps:
-                if stop.is_set() and not guard.repeating and not guard.look():
+                stopped = processes.any(
+                    stop.is_set(), now=history.steps % LOOK_EVERY == 0, device=on
+                )
+                if stopped and not guard.repeating and not guard.look():
                     break
-                step = history.steps
-                batch = data[next(batches)]
-                try:
-                    with cast:
-                        terms = loss(model, *batch)
-                except Exception:
-                    if guard.look():
-                        continue  # it was NaN that the loss complained of
-                    raise
-                if step == first:
-                    _check_terms(terms, batch_size, weight_at)
-                means = {term: values.mean() for term, values in terms.items()}  # the reduction
-                weighted = [
-                    mean * weight_at[term][step] if term in weight_at else mean
-                    for term, mean in means.items()
-                ]
-                optimiser.zero_grad()
-                sum(weighted[1:], start=weighted[0]).backward()
-                history.note(means)
-                guard.check()
-                optimiser.param_groups[0]["lr"] = rates[step]
-                optimiser.step()
+                schedules.at(history.steps)
+                numbers = next(batches)
+                if history.steps == record_at and step.can_be_recorded():
+                    recorded = Recorded(step, numbers)
+                if recorded and not guard.repeating:
+                    history.note(recorded(numbers))
+                else:
+                    try:
+                        means = step.backward(numbers)
+                    except Exception:
+                        if guard.look():
+                            continue  # it was NaN that the loss complained of
+                        raise
+                    history.note(means)
+                    guard.check()
+                    step.update()
                 done, save = history.steps, file.is_due()
                 bar.update(done - bar.n)
                 validate = val_data and (done % validate_every == 0 or done == steps)
@@ -178,14 +189,15 @@ def fit(
                 if (pause or guard.repeating) and guard.look():
                     continue  # something was NaN: it went back, and repeats the steps
                 if validate:
-                    history.note_validation(_mean_terms(model, val_data, loss))
+                    history.note_validation(_mean_terms(model, val_data, loss, processes))
                 if save:
                     file.save()
             history.interrupted = history.steps < steps
             file.save()
     finally:
         model.to(home)
-    print(f"fit: {history!r}")
+    if processes.first:
+        print(f"fit: {history!r}")
     return history
 
 
@@ -212,23 +224,25 @@ def mean_terms(
     if loss is None:
         data.check_condition(model)
     batch_size = positive_int(batch_size, "batch_size")
-    return _mean_terms(model, data, _own_loss if loss is None else loss, batch_size)
+    return _mean_terms(model, data, loss, Processes(), batch_size)
 
 
-def _mean_terms(model: Trainable, data: Data, loss: Loss, batch_size: int = 1000) -> dict:
-    sums: dict[str, float] = {}
+def _mean_terms(
+    model: Trainable, data: Data, loss: Loss | None, processes: Processes, batch_size: int = 1000
+) -> dict[str, float]:
+    sums: dict[str, Tensor] = {}
     data.to(next(model.parameters()).device)
-    with evaluating(model), own_random_numbers(0, data.rows.device):
+    loss = own_loss if loss is None else loss
+    with evaluating(model), processes.random_numbers(0, data.rows.device):
         for numbers in data.numbers.split(batch_size):
-            terms = loss(model, *data[numbers])
-            _check_terms(terms, len(numbers), {})
+            with processes.sharing(len(numbers)) as rows:
+                terms = loss(model, *data[numbers[rows]])
+            check_terms(terms, len(numbers[rows]), {})
             for term, values in terms.items():
-                sums[term] = sums.get(term, 0.0) + values.cpu().double().sum().item()
-    return {term: total / len(data) for term, total in sums.items()}
-
-
-def _own_loss(model: Trainable, *batch: Tensor) -> Mapping[str, Tensor]:
-    return model.loss_terms(*batch)
+                total = values.cpu().double().sum() / processes.copies(len(numbers))
+                sums[term] = sums.get(term, 0.0) + total
+    totals = processes.total(torch.stack(list(sums.values())), data.rows.device)
+    return {term: total / len(data) for term, total in zip(sums, totals.tolist(), strict=True)}
 
 
 def _validation(model: Trainable, given: object, data: Data) -> Data:
@@ -253,56 +267,23 @@ def _validation(model: Trainable, given: object, data: Data) -> Data:
     return val
 
 
-def _check_terms(terms: object, n_images: int, weight_at: Mapping[str, Tensor]) -> None:
-    """A mean over the batch in place of a number an image would be a wrong number, in silence."""
-    if not isinstance(terms, Mapping) or not terms:
-        raise TypeError(f"loss: expected terms by name, got {describe(terms)}")
-    for term, values in terms.items():
-        fits = isinstance(values, Tensor) and values.is_floating_point()
-        if not fits or values.shape != (n_images,):
-            raise ValueError(
-                f"loss: expected one number an image, floats of shape [{n_images}], for {term!r}, "
-                f"got {describe(values)}; fit takes the mean over the batch"
-            )
-    if unknown := weight_at.keys() - terms.keys():
-        raise ValueError(
-            f"weights: expected terms of the loss ({', '.join(terms)}), "
-            f"got {', '.join(sorted(unknown))}"
-        )
-
-
 def _noise_seed(seed: int) -> int:
     """Another seed for noise than for the order of images: two streams, not one twice."""
     return int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
 
 
-def _weight_tables(weights: object, steps: int) -> dict[str, Tensor]:
-    if weights is not None and not isinstance(weights, Mapping):
-        raise TypeError(f"weights: expected a mapping from terms to weights, got {weights!r}")
-    return {term: _table(w, f"weights[{term!r}]", steps) for term, w in (weights or {}).items()}
+def _adam(model: Trainable, on: torch.device) -> torch.optim.Optimizer:
+    gpu = on.type == "cuda"
+    return torch.optim.Adam(model.parameters(), fused=on.type != "mps", capturable=gpu)
 
 
-def _table(value: float | Schedule, name: str, steps: int) -> Tensor:
-    """The value at each step, ``[steps]``: finite numbers of at least 0, all looked at before the
-    first step, so that none has to ask."""
-    if not callable(value) and name == "lr":
-        positive_float(value, name)
-    numbers = [value(step) for step in range(steps)] if callable(value) else [value]
-    for step, number in enumerate(numbers):
-        if isinstance(number, bool) or not isinstance(number, Real):
-            raise TypeError(
-                f"{name}: expected a number or a function of the step, got {describe(number)}"
-            )
-        if not math.isfinite(number) or number < 0:
-            raise ValueError(
-                f"{name}: expected finite numbers of at least 0, got {number} at step {step}"
-            )
-    return torch.tensor(numbers, dtype=torch.float64).expand(steps)
-
-
-def _for_adam(rates: Tensor, device: torch.device) -> Tensor | list[float]:
-    """Learning rates where Adam reads them; a number is for the CPU to read."""
-    return rates.to(device, torch.float32) if device.type == "cuda" else rates.tolist()
+def _checked(optimiser: object) -> torch.optim.Optimizer:
+    if not isinstance(optimiser, torch.optim.Optimizer):
+        raise TypeError(
+            "optimiser: expected a function from parameters to a torch.optim.Optimizer, "
+            f"it gave {describe(optimiser)}"
+        )
+    return optimiser
 
 
 @contextmanager
@@ -325,7 +306,7 @@ def _ctrl_c_noted() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _progress_bar(steps: int):
+def _progress_bar(steps: int, shown: bool):
     """A bar where somebody watches; ``VAE_CORE_PROGRESS=0`` says that nobody does."""
     from tqdm import tqdm
 
@@ -333,4 +314,4 @@ def _progress_bar(steps: int):
     watched = os.environ.get("VAE_CORE_PROGRESS", "1") != "0" and (
         in_notebook or sys.stderr.isatty()
     )
-    return tqdm(total=steps, disable=not watched, leave=False, unit="step")
+    return tqdm(total=steps, disable=not (shown and watched), leave=False, unit="step")

@@ -5,7 +5,7 @@ import torch
 
 from small import OneNumber, small_images
 from vae_core import fit, mean_terms, pick_device
-from vae_core.devices import exact_float32, pick_precision
+from vae_core.devices import float32_products, pick_precision
 from vae_core.networks import evaluating
 
 CPU = torch.device("cpu")
@@ -49,31 +49,50 @@ def test_a_device_that_is_not_there():
     assert "\n" not in str(error.value)
 
 
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
 def test_precisions_are_taken_at_their_word():
-    assert pick_precision("float32") is torch.float32
-    assert pick_precision("bfloat16") is torch.bfloat16
+    assert pick_precision("float32", CPU) is torch.float32
+    assert pick_precision("bfloat16", CPU) is torch.bfloat16
+    assert pick_precision("tf32", GPU) is torch.float32
 
 
 @pytest.mark.parametrize("name", ["auto", "float16", "", None, torch.bfloat16])
 def test_an_unknown_precision_is_an_error(name):
-    with pytest.raises(ValueError, match="^precision: expected 'float32' or 'bfloat16', got"):
-        pick_precision(name)
+    words = "^precision: expected one of 'float32', 'tf32', 'bfloat16', got"
+    with pytest.raises(ValueError, match=words):
+        pick_precision(name, CPU)
+
+
+def test_a_cpu_has_no_tf32():
+    with pytest.raises(ValueError, match="^precision: expected 'tf32' only on a CUDA device"):
+        pick_precision("tf32", CPU)
+
+
+@pytest.fixture(params=["cudnn", "cuda.matmul"])
+def switch(request):
+    """PyTorch's switches for TF32."""
+    of = {"cudnn": torch.backends.cudnn, "cuda.matmul": torch.backends.cuda.matmul}[request.param]
+    before = of.allow_tf32
+    yield of
+    of.allow_tf32 = before
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_tf32_of_cudnn_is_off_where_it_counts_and_put_back(monkeypatch, before):
+def test_tf32_is_off_where_it_counts_and_put_back(switch, before):
     """Whatever computes a term, and after an error as well."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+    switch.allow_tf32 = before
     seen, fails = [], [False]
 
     def look(call, terms):
-        seen.append(torch.backends.cudnn.allow_tf32)
+        seen.append(switch.allow_tf32)
         return {"error": terms["error"] * torch.nan} if fails[0] else terms
 
     def in_a_model(use):
         model = OneNumber(look)
         use(model)
-        assert torch.backends.cudnn.allow_tf32 is before and seen and not any(seen)
+        assert switch.allow_tf32 is before and seen and not any(seen)
         seen.clear()
 
     def in_evaluation(model):
@@ -88,10 +107,13 @@ def test_tf32_of_cudnn_is_off_where_it_counts_and_put_back(monkeypatch, before):
     with pytest.raises(RuntimeError, match="became nan"):
         fit(OneNumber(look), images, steps=2, batch_size=10, device="cpu")
     # Two steps, and the first again, which is the one that is reported.
-    assert torch.backends.cudnn.allow_tf32 is before and seen == [False] * 3
-    with pytest.raises(ArithmeticError), exact_float32():
+    assert switch.allow_tf32 is before and seen == [False] * 3
+    with pytest.raises(ArithmeticError), float32_products():
         raise ArithmeticError
-    assert torch.backends.cudnn.allow_tf32 is before
+    assert switch.allow_tf32 is before
+    with float32_products(tf32=True):
+        assert switch.allow_tf32 is True
+    assert switch.allow_tf32 is before
 
 
 def tiny_is_zero() -> bool:

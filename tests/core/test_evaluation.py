@@ -300,7 +300,7 @@ def test_chunks_change_nothing_for_a_model_of_full_size(monkeypatch, rows):
     whole = per_image(model, x, **FIXED)
     monkeypatch.setattr(evaluation, "ROWS", rows)
     for name, values in per_image(model, x, **FIXED).items():
-        assert (values - whole[name]).abs().max() < 1e-4, name
+        assert (values - whole[name]).abs().max() < 3e-4, name  # 550 nats have 6e-5
 
 
 def test_an_image_has_the_same_numbers_in_any_company():

@@ -107,10 +107,11 @@ def _copied(state: object, old: object) -> object:
         fits = isinstance(old, Tensor) and (old.shape, old.dtype) == (state.shape, state.dtype)
         return old.copy_(state) if fits else state.detach().clone()
     if isinstance(state, dict):
-        copied, old = copy.copy(state), old if isinstance(old, dict) else {}
-        return_ = {key: _copied(value, old.get(key)) for key, value in state.items()}
-        copied.update(return_)
-        return copied
+        old = old if isinstance(old, dict) else {}
+        copies = {key: _copied(value, old.get(key)) for key, value in state.items()}
+        whole = copy.copy(state)  # with what a module's state says of its versions
+        whole.update(copies)
+        return whole
     return copy.deepcopy(state)
 
 

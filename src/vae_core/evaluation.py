@@ -7,6 +7,10 @@ chunks, or on the device (beyond rounding); at another position the same image g
 Its first k samples are the same for any larger number of samples.
 
 A ``condition``, one row for each image, makes each of them a statement about p(x|y).
+
+In a group of processes (``torch.distributed``) each takes a part of the images in
+``estimate_elbo``, ``estimate_log_likelihood`` and ``estimate_information``; all of them must call,
+and all get the same answer.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from vae_core._data import Data
 from vae_core.elbo import ElboTerms, elbo_terms
 from vae_core.images import is_binary
 from vae_core.networks import evaluating
+from vae_core.processes import Processes
 from vae_core.seeds import noise_at
 from vae_core.vae import VAE
 
@@ -188,10 +193,11 @@ def estimate_elbo(
 
     given, on = _names(data)
     kl = f"KL(q(z|x{given}) ‖ p(z{on}))"
+    about = len(data), n_samples, binarisation
     return ElboEstimate(
-        _estimate("ELBO", elbos, n_samples, binarisation),
-        _estimate(f"E_q[log p(x|z{given})]", log_likelihoods, n_samples, binarisation),
-        _estimate(kl, rates, n_samples, binarisation, closed=closed),
+        _estimate("ELBO", elbos, *about),
+        _estimate(f"E_q[log p(x|z{given})]", log_likelihoods, *about),
+        _estimate(kl, rates, *about, closed=closed),
     )
 
 
@@ -220,17 +226,18 @@ def estimate_log_likelihood(
     """
     k, seed = positive_int(k, "k"), checked_seed(seed)
     data = _checked(model, images, condition, binarisation)
-    values, variances = [], []
+    chunks = []
     with evaluating(model):
         for pieces in _terms(model, data, k, seed):
             log_w = torch.cat([terms.log_weights.cpu() for terms in pieces]).double()  # (k, images)
-            values.append(log_w.logsumexp(dim=0) - math.log(k))
+            value = log_w.logsumexp(dim=0) - math.log(k)
             # Var(mean weight)/(mean weight)², by the k − 1 degrees of freedom that k weights have
             shares = log_w.softmax(dim=0).square().sum(dim=0) - 1 / k
-            variances.append(shares * k / max(k - 1, 1))
-    error = _error(torch.cat(variances)) if k > 1 else math.inf
+            chunks.append(torch.stack([value, shares * k / max(k - 1, 1)]))
+    values, variances = Processes().gather(torch.cat(chunks, dim=1), len(data))
+    error = _error(variances) if k > 1 else math.inf
     name = f"importance-weighted log p(x{_names(data)[1]}), k = {k:,}"
-    return Estimate(name, torch.cat(values), error, _each(k), binarisation)
+    return Estimate(name, values, error, _each(k), binarisation)
 
 
 def log_evidence_2d(
@@ -367,7 +374,7 @@ def estimate_information(
     with evaluating(model):
         everyone = model.encode(*data[data.numbers])
         chunks = zip(
-            data.numbers.split(size), _terms(model, data, n_samples, seed, size), strict=True
+            _mine(data).split(size), _terms(model, data, n_samples, seed, size), strict=True
         )
         for here, pieces in chunks:
             strangers = groups[here, None] != groups  # (images here, n)
@@ -385,7 +392,7 @@ def estimate_information(
             for chunk, of in ((mutual, own - log_q), (marginal, log_q - log_p), (rates, rate)):
                 chunk.append(_over_samples(of))
     given, on = _names(data)
-    about = n_samples, binarisation
+    about = n, n_samples, binarisation
     rate_name = f"mean KL(q(z|x{given}) ‖ p(z{on}))"
     return Information(
         _estimate(f"I(x; z{on})", mutual, *about),
@@ -439,7 +446,7 @@ def _terms(
     Memory stays bounded: there are few images in a chunk where samples are many.
     """
     size = size or max(1, _rows(model) // n_samples)
-    for positions in data.numbers.split(size):
+    for positions in _mine(data).split(size):
         yield _pieces(model, data, positions, n_samples, seed)
 
 
@@ -452,6 +459,11 @@ def _pieces(
         noise = noise_at(seed, positions, first, last)  # (images, samples · d)
         noise = noise.unflatten(1, (-1, d)).transpose(0, 1)
         yield elbo_terms(model, *batch, noise=noise)
+
+
+def _mine(data: Data) -> Tensor:
+    """The numbers of this process's images."""
+    return data.numbers[Processes().rows(len(data))]
 
 
 def _kl_at_samples(terms: ElboTerms) -> Tensor:
@@ -467,10 +479,16 @@ def _over_samples(values: Tensor) -> Tensor:
 
 
 def _estimate(
-    quantity: str, chunks: list[Tensor], n: int, binarisation: str, *, closed: bool | None = None
+    quantity: str,
+    chunks: list[Tensor],
+    n_images: int,
+    n: int,
+    binarisation: str,
+    *,
+    closed: bool | None = None,
 ) -> Estimate:
     """From ``_over_samples`` of each chunk; ``closed`` says how a KL came about."""
-    mean, variance = torch.cat(chunks, dim=1)
+    mean, variance = Processes().gather(torch.cat(chunks, dim=1), n_images)
     if closed:
         return Estimate(quantity, mean, 0.0, "closed form", binarisation)
     quantity += " from samples" if closed is not None else ""

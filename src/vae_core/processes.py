@@ -43,11 +43,14 @@ class Processes:
         return self.rank == 0
 
     def rows(self, n: int) -> slice:
-        """Which of ``n`` images are this one's: all but equal parts, in order."""
+        """Which of ``n`` images are this one's: all but equal parts, in order. Where there are
+        fewer images than processes, each of them has all (see ``copies``)."""
+        if self.copies(n) > 1:
+            return slice(0, n)
         return slice(n * self.rank // self.count, n * (self.rank + 1) // self.count)
 
     def copies(self, n: int) -> int:
-        """How many of them get each of ``n`` images: where there are fewer than processes, all."""
+        """How many processes have the same one of ``n`` images."""
         return self.count if n < self.count else 1
 
     @contextmanager
@@ -76,7 +79,7 @@ class Processes:
         if self.count == 1:
             yield slice(0, n)
             return
-        rows = slice(0, n) if self.copies(n) > 1 else self.rows(n)
+        rows = self.rows(n)
         with drawing_for(Part(rows.start, rows.stop, n, self.noise)):
             yield rows
 
@@ -151,10 +154,10 @@ class Processes:
             return flag and self.count == 1
         return self.total(torch.tensor(float(flag)), device).item() > 0
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """Every process's rows, put together in order, on the CPU."""
-        if self.count == 1:
-            return rows
-        parts: list[Tensor] = [rows] * self.count
-        distributed.all_gather_object(parts, rows.cpu())
-        return torch.cat(parts)
+    def gather(self, values: Tensor, n: int) -> Tensor:
+        """All processes' values ``[…, images]``, of ``n`` images, put together in order."""
+        if self.count == 1 or self.copies(n) > 1:
+            return values
+        parts: list[Tensor] = [values] * self.count
+        distributed.all_gather_object(parts, values.cpu())
+        return torch.cat(parts, dim=-1)

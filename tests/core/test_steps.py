@@ -12,6 +12,7 @@ from vae_core import (
     conv_encoder,
     fit,
     one_cycle,
+    seed_everything,
     training,
     warm_up,
 )
@@ -128,7 +129,7 @@ class Own(torch.nn.Module):
     [
         (small_vae, {}, True),
         (convolutional, {}, True),
-        (lambda: small_vae(encoder=Own()), {}, False),
+        (lambda: small_vae(decoder=Own()), {}, False),
         (small_vae, {"loss": lambda model, x: model.loss_terms(x)}, False),
         (small_vae, {"optimiser": lambda weights: torch.optim.Adam(weights)}, False),
     ],

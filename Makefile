@@ -48,8 +48,8 @@ sync: $(SITE) ## .md to .ipynb; times, claims, equations and addresses to their 
 address: $(SITE) ## another repository address, everywhere: make address URL=https://github.com/…
 	$(BIN)/python tools/book address $(URL)
 
-bench: $(BENCH) ## the benchmarks, whose results are committed in benchmarks/
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+bench: $(BENCH) ## the benchmarks, whose results the page on speed draws (EXAMPLE=… for the race)
+	for name in throughput likelihood growth race; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 lint: $(FULL) ## ruff, the form of the chapters, and the state of the notebooks
 	$(BIN)/ruff check .

@@ -12,17 +12,12 @@ One VAE (784-400-20, Bernoulli), trained briefly, and k = 5,000 samples for each
 
 All take turns, so that a noisy machine is as unfair to one as to the other; what counts is the
 ratio. Both must give the same number within Monte Carlo error, or this script fails.
-
-Prints the result and writes it to ``benchmarks/likelihood_speed.md``. Needs
-``benchmarks/requirements.txt``.
 """
 
 import math
 import statistics
-import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from pythae.models import VAE as PythaeVAE
@@ -30,6 +25,7 @@ from pythae.models import VAEConfig
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 
+from turns import in_turns, ratio, store
 from vae_book.data import load
 from vae_core import VAE, estimate_log_likelihood, fit, seed_everything
 from vae_core.evaluation import ROWS
@@ -90,31 +86,6 @@ def bare_products(model: VAE, n_images: int) -> Callable[[], None]:
     return multiply
 
 
-def seconds(function: Callable) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def in_turns(functions: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each function in each round, after one that isn't counted."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for i in range(rounds + 1):
-        for name, function in functions.items():
-            took = seconds(function)
-            if i:
-                times[name].append(took)
-    return times
-
-
-def ratio(times: dict[str, list[float]], slow: str, fast: str) -> str:
-    """Median of the ratios of the rounds, and their range."""
-    ratios = sorted(s / f for s, f in zip(times[slow], times[fast], strict=True))
-    return (
-        f"**{statistics.median(ratios):.2f} times** (rounds: {ratios[0]:.2f} to {ratios[-1]:.2f})"
-    )
-
-
 def main() -> None:
     seed_everything(0)
     data = load().binarised("redrawn")
@@ -153,25 +124,18 @@ def main() -> None:
     if abs(difference) > 5 * error:
         raise SystemExit(f"pythae says {other:.3f}, we say {estimate}: not the same number")
 
-    rows = "\n".join(f"| {name} | {ms:.1f} |" for name, ms in medians.items())
-    text = (
-        "# The importance-weighted log-likelihood, against bare matrix products and pythae\n\n"
-        f"{data.name}, {torch.get_num_threads()} CPU threads, torch "
-        f"{torch.__version__.split('+')[0]}, pythae {version('pythae')}; VAE 784-400-20 "
-        f"(Bernoulli), {TRAINING} training steps, k = {K:,}, {IMAGES} test images drawn black "
-        f"and white once, {ROUNDS} rounds.\n\n"
-        f"| | ms an image (median) |\n| --- | --- |\n{rows}\n\n"
-        f"- `estimate_log_likelihood` takes {ratio(times, own, bare)} as long as the bare matrix "
-        "products.\n"
-        f"- pythae's `get_nll` takes {ratio(times, plain, own)} as long as "
-        f"`estimate_log_likelihood`; at its best {ratio(times, fastest, own)}.\n"
-        f"- At its best it takes {ratio(times, fastest, bare)} as long as the bare matrix "
-        "products. Nothing that computes all of them in float32 could be faster by more.\n"
-        f"- The numbers: {estimate.value:.3f} nats (ours), {other:.3f} (pythae), a difference of "
-        f"{difference:+.3f} with a Monte Carlo error of {error:.3f}.\n"
-    )
-    print(text)
-    Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
+    store(
+        "likelihood",
+        {
+            "data": data.name, "k": K, "images": IMAGES, "rounds": ROUNDS,
+            "pythae": version("pythae"), "threads": torch.get_num_threads(),
+            "ms an image": medians,
+            "ours against bare products": ratio(times, own, bare),
+            "pythae as it comes against ours": ratio(times, plain, own),
+            "pythae at its best against ours": ratio(times, fastest, own),
+            "nats": {"ours": estimate.value, "pythae": other, "Monte Carlo error": error},
+        },
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

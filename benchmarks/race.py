@@ -134,8 +134,10 @@ def main() -> None:
     drawn = load("mnist").binarised("redrawn").test.images.flatten(1)
     racers, example = entries(images, device), []
     found = {name: {"seconds": [], "nats": []} for name in [*racers, *map(str, RECIPES)]}
-    for make in racers.values():  # nothing is measured yet
+    for make in racers.values():  # warm up
         timed(make(0))
+    for target in RECIPES:
+        timed(any_model(target, images, 0, device))
     for round_ in range(ROUNDS):
         if checkout:
             example.append(run_example(Path(checkout), seed=1 + round_))
@@ -150,12 +152,15 @@ def main() -> None:
                 vae, took = timed(any_model(target, images, seed, device))
                 found[str(target)]["seconds"].append(took)
                 found[str(target)]["nats"].append(nats(vae, drawn, "redrawn"))
-            print({name: [f"{v[-1]:.2f}" for v in of.values()] for name, of in found.items()})
+            print(
+                {name: [f"{v[-1]:.2f}" for v in of.values()] for name, of in found.items()},
+                flush=True,
+            )
     results["a"] = {name: found[name] for name in racers}
     results["b"] = {str(target): found[str(target)] for target in RECIPES}
-    if checkout:
-        results["example"] = example
-    store("race", results)
+    if checkout is None:
+        raise SystemExit("nothing stored: EXAMPLE=… names the checkout to race against")
+    store("race", results | {"example": example})
 
 
 if __name__ == "__main__":

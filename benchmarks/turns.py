@@ -77,6 +77,8 @@ def store(name: str, results: dict) -> None:
     everything = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     everything[name] = {"hardware": hardware()} | results
     part = RESULTS.with_suffix(".part")
-    part.write_text(json.dumps(dict(sorted(everything.items())), indent=1) + "\n")
+    part.write_text(
+        json.dumps(dict(sorted(everything.items())), indent=1, ensure_ascii=False) + "\n"
+    )
     os.replace(part, RESULTS)
     print(json.dumps({name: everything[name]}, indent=1))

@@ -100,7 +100,9 @@ def fit(
     rate of all of them: ``lambda weights: torch.optim.AdamW(weights, betas=(0.9, 0.99))``.
 
     In a group of processes (see ``torch.distributed``), each takes a part of every batch, and the
-    result is that of one process, up to rounding.
+    result is that of one process, up to rounding. On a GPU, the steps of a model made of PyTorch's
+    and this package's modules are recorded once, and replayed as a CUDA graph (unless there is a
+    ``loss``, a ``condition``, or an ``optimiser`` that isn't ``capturable``).
 
     The run is saved to the file ``checkpoint`` once a minute, and when it ends or is stopped. With
     ``resume`` it goes on from there; on a CPU with the same number of threads the result is the

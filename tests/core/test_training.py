@@ -168,6 +168,20 @@ def test_fit_of_a_vae_is_the_training_that_the_formulas_say():
         np.testing.assert_allclose(history.train[term], values, rtol=1e-4)
 
 
+def test_another_optimiser_steps_at_the_rate_of_the_schedule():
+    """Gradient descent on (1 − w)², by hand: w grows by rate · 2 (1 − w)."""
+    model, ink = OneNumber(), small_images(5) * 0 + 255
+    rates = [0.1, 0.3, 0.2]
+    fit(
+        model, ink, steps=3, batch_size=5, lr=rates.__getitem__, device="cpu",
+        optimiser=lambda weights: torch.optim.SGD(weights, lr=1.0),
+    )  # fmt: skip
+    w = 0.0
+    for rate in rates:
+        w += rate * 2 * (1 - w)
+    assert model.w.item() == pytest.approx(w)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_mean_terms_of_a_vae_is_the_mean_over_all_images(batch_size):
     """By hand, image by image, with the same noise drawn batch by batch, the last one short."""
@@ -941,6 +955,7 @@ def test_the_last_line_and_nothing_else(capsys):
         ({"val": GREY.float()}, ValueError, r"val: .*\[0, 1\].*divide by 255\?"),
         ({"val": GREY[:0]}, ValueError, "val: expected at least 1 image"),
         ({"val": GREY.tolist()}, TypeError, "val: .* got a list of length 100"),
+        ({"optimiser": lambda weights: None}, TypeError, "optimiser: expected a function from"),
         ({"precision": "half"}, ValueError, "precision: expected one of 'float32'"),
         ({"precision": "auto"}, ValueError, "precision: expected one of 'float32'"),
     ],

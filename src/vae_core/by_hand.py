@@ -21,6 +21,7 @@ __all__ = ["ByHand"]
 
 # Types of weights that come with matrix products of a type.
 EXACT = {torch.float32: ({torch.float32}, {torch.float64}), torch.bfloat16: ({torch.float32},)}
+of_relu = torch.ops.aten.threshold_backward.grad_input  # (slope, what the ReLU gave, 0)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -41,6 +42,7 @@ class ByHand:
         self.ink = like.new_empty(rows, model.n_pixels)
         self.larger = torch.empty_like(self.ink)
         self.to_outputs = like.new_empty(rows, 2 * model.latent_dim)
+        self.to_mean, self.to_log_var = self.to_outputs.chunk(2, dim=1)
 
     @staticmethod
     def fits(model: nn.Module, products: torch.dtype) -> bool:
@@ -98,10 +100,9 @@ class ByHand:
         to_logits = ink.sub_(x).mul_(share if weight is None else weight * share)
         to_z = self.decoder.backward(to_logits)
         weight = share if weights.get("KL") is None else weights["KL"] * share
-        to_mean, to_log_var = self.to_outputs.chunk(2, dim=1)
-        torch.add(to_z, mean * weight, out=to_mean)
-        torch.mul(to_z * noise, scale, out=to_log_var)
-        to_log_var.add_((variance - 1) * weight).mul_(0.5)
+        torch.add(to_z, mean * weight, out=self.to_mean)
+        torch.mul(to_z * noise, scale, out=self.to_log_var)
+        self.to_log_var.add_((variance - 1) * weight).mul_(0.5)
         self.encoder.backward(self.to_outputs, to_input=False)
         return {"reconstruction": reconstruction, "KL": kl}
 
@@ -120,8 +121,10 @@ class Layers:
             return [t if self.exact else t.new_empty(t.shape, dtype=self.dtype) for t in tensors]
 
         self.weights = copies([linear.weight.detach() for linear in self.linears])
+        self.transposed = [w.t() for w in self.weights]
         self.biases = copies([linear.bias.detach() for linear in self.linears])
         self.slopes = copies([linear.weight.grad for linear in self.linears])
+        self.to_biases = [linear.bias.grad for linear in self.linears]
         of = {"device": like.device, "dtype": self.dtype}
         self.outputs = [torch.empty(rows, layer.out_features, **of) for layer in self.linears]
         self.to_inputs = [torch.empty(rows, layer.in_features, **of) for layer in self.linears]
@@ -135,7 +138,7 @@ class Layers:
                 self.weights[i].copy_(linear.weight)
                 self.biases[i].copy_(linear.bias)
             self.inputs.append(x)
-            x = torch.addmm(self.biases[i], x, self.weights[i].t(), out=self.outputs[i])
+            x = torch.addmm(self.biases[i], x, self.transposed[i], out=self.outputs[i])
             if i < len(self.linears) - 1:
                 x.relu_()
         return at_least_float32(x)
@@ -147,12 +150,10 @@ class Layers:
             torch.mm(slope.t(), self.inputs[i], out=self.slopes[i])
             if not self.exact:
                 self.linears[i].weight.grad.copy_(self.slopes[i])
-            bias = self.linears[i].bias.grad
-            torch.sum(slope, dim=0, dtype=bias.dtype, out=bias)
+            torch.sum(slope, dim=0, dtype=self.to_biases[i].dtype, out=self.to_biases[i])
             if i > 0 or to_input:
                 slope = torch.mm(slope, self.weights[i], out=self.to_inputs[i])
             if i > 0:
-                of_relu = torch.ops.aten.threshold_backward.grad_input
                 of_relu(slope, self.inputs[i], 0, grad_input=slope)
         return at_least_float32(slope) if to_input else None
 

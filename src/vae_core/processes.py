@@ -132,8 +132,6 @@ class Processes:
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes, in one message."""
-        if self.count == 1:
-            return
         message = torch.cat([tensor.flatten() for tensor in tensors])
         distributed.all_reduce(message)
         parts = message.split([tensor.numel() for tensor in tensors])

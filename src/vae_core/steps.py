@@ -63,8 +63,9 @@ class Step:
         """The terms' means over the whole batch; gradients are in ``grad`` of the parameters."""
         with self.processes.sharing(self.batch_size) as rows:
             means = self.gradients(self.data[numbers[rows]], self.schedules.weights)
-        slopes = [weights.grad for weights in self.model.parameters() if weights.grad is not None]
-        self.processes.add_up([*slopes, *means.values()])
+        if self.processes.count > 1:
+            slopes = [w.grad for w in self.model.parameters() if w.grad is not None]
+            self.processes.add_up([*slopes, *means.values()])
         return means
 
     def update(self) -> None:

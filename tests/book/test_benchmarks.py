@@ -17,9 +17,9 @@ def images():
     """Blurred blots in the middle of a white page, bytes [N, 784]."""
     noise = torch.Generator().manual_seed(0)
     blots = torch.zeros(600, 1, 28, 28)
-    blots[..., 7:21, 7:21] = torch.rand(600, 1, 7, 7, generator=noise).repeat_interleave(
-        2, 2
-    ).repeat_interleave(2, 3)
+    blots[..., 7:21, 7:21] = (
+        torch.rand(600, 1, 7, 7, generator=noise).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    )
     return (blots * 255).to(torch.uint8).flatten(1)
 
 

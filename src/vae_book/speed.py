@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,6 +75,7 @@ def draw_race() -> Figure:
     ax.set_yticks([-row for row in range(len(entries))], list(entries))
     ax.set_xscale("log")
     ax.set_xlim(0.5, slowest * 3.2)
+    ax.set_xticks([1, 10, 100], ["1", "10", "100"])
     ax.set_xlabel("seconds of training until the test −ELBO is below 105.56 nats")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
@@ -86,7 +88,7 @@ def draw_tried() -> Figure:
     import matplotlib.pyplot as plt
 
     rows = sorted(measured("tried"), key=lambda row: (not row["used"], row["nats"]))
-    figure, ax = plt.subplots(figsize=(6.5, 0.27 * len(rows) + 1.0), layout="constrained")
+    figure, ax = plt.subplots(figsize=(5.4, 0.28 * len(rows) + 1.0), layout="constrained")
     for place, row in enumerate(rows):
         colour = BLUE if row["used"] else GREY
         shown = min(row["nats"], 2.0)
@@ -94,14 +96,14 @@ def draw_tried() -> Figure:
         ax.plot(shown, -place, "o" if shown == row["nats"] else ">", color=colour, markersize=5)
         notes = [f"{row['nats']:+.1f}"] * (shown != row["nats"]) + [row["time"]] * bool(row["time"])
         if notes:
-            ax.text(2.2, -place, ", ".join(notes), va="center", fontsize=8, color="#555555")
+            ax.text(2.2, -place, ", ".join(notes), va="center", fontsize=9, color="#555555")
     ax.axvline(0, color="black", linewidth=0.8)
     used = sum(row["used"] for row in rows)
     ax.axhline(0.5 - used, color=GREY, linewidth=0.8, linestyle=":")
-    ax.set_yticks([-place for place in range(len(rows))], [row["what"] for row in rows], fontsize=8)
+    ax.set_yticks([-place for place in range(len(rows))], [row["what"] for row in rows], fontsize=9)
     ax.set_xlim(-2.3, 3.4)
     ax.set_xticks([-2, -1, 0, 1, 2])
-    ax.set_xlabel("change in nats (left is better); beside it, of a step's time")
+    ax.set_xlabel("change in nats; beside it, of a step's time", fontsize=10)
     ax.tick_params(axis="y", length=0)
     plt.close(figure)
     return figure
@@ -165,15 +167,17 @@ def draw_profile() -> Figure:
 def draw_growth() -> Figure:
     """Time and memory against training images, width, latent units and importance samples."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     labels = {
         "training images": "an epoch", "width": "100 steps", "latent units": "100 steps",
-        "samples k": "log p(x) of an image",
+        "samples k": "log p(x)",
     }  # fmt: skip
-    figure, axes = plt.subplots(2, 2, figsize=(6.5, 5.2), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(6.5, 5.6), layout="constrained")
     for ax, (what, points) in zip(axes.flat, measured("growth")["points"].items(), strict=True):
         values = [int(value) for value in points]
-        ax.loglog(values, [p["seconds"] for p in points.values()], "o-", color=BLUE, markersize=4)
+        seconds = [p["seconds"] for p in points.values()]
+        ax.loglog(values, seconds, "o-", color=BLUE, markersize=4)
         ax.set_xlabel(what)
         ax.set_ylabel(f"seconds, {labels[what]}", color=BLUE)
         other = ax.twinx()
@@ -181,6 +185,9 @@ def draw_growth() -> Figure:
         other.loglog(values, megabytes, "s--", color=ORANGE, markersize=4)
         other.set_ylabel("MB", color=ORANGE)
         other.set_ylim(0.7, 2000)
+        for axis in (ax, other):
+            axis.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_ylim(10 ** math.floor(math.log10(min(seconds))), None)
         other.spines["right"].set_visible(True)
     plt.close(figure)
     return figure

@@ -33,12 +33,11 @@ from torch import Tensor
 from any_model import RECIPES, any_model
 from record import Racer
 from turns import store
-from vae_book.data import load
+from vae_book.data import data_dir, load
 from vae_core import VAE, estimate_elbo, fit, one_cycle, pick_device, seed_everything
 
 TARGET, ROUNDS, SEEDS_A_ROUND = 105.56, 5, 2
 FIT_STEPS = 950
-MNIST = Path(os.environ.get("VAE_CORE_DATA_DIR", Path.home() / ".cache" / "vae-book"))
 
 
 def with_fit(images: Tensor, seed: int, device: torch.device, precision: str) -> VAE:
@@ -107,7 +106,7 @@ def run_example(checkout: Path, seed: int) -> dict[str, list[float]]:
         place = Path(folder) / "vae"
         shutil.copytree(checkout / "vae", place)
         (place / "results").mkdir(exist_ok=True)
-        (Path(folder) / "data").symlink_to(MNIST)
+        (Path(folder) / "data").symlink_to(data_dir().absolute())
         command = [sys.executable, "-u", "main.py", "--seed", str(seed)]
         run = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, text=True)
         trained, seconds, losses, start = 0.0, [], [], None

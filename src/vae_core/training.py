@@ -170,9 +170,11 @@ def fit(
                     break
                 schedules.at(history.steps)
                 numbers = next(batches)
-                if history.steps == record_at and step.can_be_recorded():
+                if guard.repeating:
+                    recorded = None  # its steps are to be looked at one by one
+                elif history.steps == record_at and step.can_be_recorded():
                     recorded = Recorded(step, numbers)
-                if recorded and not guard.repeating:
+                if recorded:
                     history.note(recorded(numbers))
                 else:
                     try:

@@ -16,9 +16,10 @@
     return loaded.get(file);
   };
   const show = async box => {
-    const { figure, name } = box.dataset;
+    const { figure, name, needs } = box.dataset;
     try {
       await load("parts.js");
+      for (const part of needs?.split(" ") ?? []) await load(`${part}.js`);
       await Promise.all([load(`${figure}.js`), name && load(`data/${name}.js`)]);
       vaeLive.figures[figure](box.firstElementChild, vaeLive.data[name] ?? {});
       box.classList.add("ready");

@@ -24,6 +24,7 @@ __all__ = ["LiveFigure", "has_live_front_end"]
 
 WIDGETS = "VAE_CORE_WIDGETS"
 PUBLISH = "VAE_CORE_LIVE"  # the folder for the data; only `make execute` sets it
+NEEDS = {"playground": ("vae", "training", "pictures")}  # scripts of a figure besides its own
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -70,8 +71,9 @@ class LiveFigure:
     def html(self) -> str:
         """The element for the site's scripts. It says nothing that was measured."""
         name = f' data-name="{self.name}"' if self.data else ""
+        needs = f' data-needs="{" ".join(NEEDS[self.figure])}"' if self.figure in NEEDS else ""
         room = f' style="{self.room}"' if self.room else ""
-        return f'<div class="live" data-figure="{self.figure}"{name}{room}><div></div></div>'
+        return f'<div class="live" data-figure="{self.figure}"{needs}{name}{room}><div></div></div>'
 
     def publish(self, folder: Path) -> None:
         """Write the data for the site, whole or not at all."""

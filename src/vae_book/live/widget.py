@@ -12,6 +12,7 @@ import traitlets
 from torch import Tensor
 
 from vae_book.live.packing import packed
+from vae_book.live.page import NEEDS
 
 FOLDER = Path(__file__).parent
 
@@ -32,7 +33,7 @@ class LiveWidget(anywidget.AnyWidget):
         room: str = "",
         decode: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        names = ("parts", figure, "widget")
+        names = ("parts", *NEEDS.get(figure, ()), figure, "widget")
         scripts = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in names]
         self.decode = decode
         super().__init__(_esm="\n".join(scripts), figure=figure, data=dict(data), room=room)

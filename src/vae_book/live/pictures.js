@@ -1,0 +1,280 @@
+// The pictures of the VAE playground: points, codes and draws in squares of the plane, the terms of the
+// bound as curves, and a bar for each unit. They are given a run and a look at it, as playground.js
+// makes them.
+(() => {
+  "use strict";
+  const { canvas, el, say, svg } = vaeLive.parts;
+  const EDGE = 2.6; // x₁ and x₂ go from -2.6 to 2.6
+  const SIZE = 520; // of a plane's canvas, in pixels
+  const INK = "#22262b", GREY = "#8b9199", ORANGE = "#d55e00";
+  const SHADES = [[68, 1, 84], [65, 68, 135], [42, 120, 142], [34, 168, 132], [110, 200, 90]];
+  const CELLS = 64; // of a shading, in each direction
+  const SHOWN = 40; // clouds, and draws from each
+  const IN_CLOUD = 10;
+
+  // The colour of a point, by how far along its shape it lies.
+  const colourOf = along => {
+    const at = Math.min(Math.max(along, 0), 1) * (SHADES.length - 1), k = Math.min(Math.floor(at), SHADES.length - 2);
+    return `rgb(${SHADES[k].map((from, i) => Math.round(from + (at - k) * (SHADES[k + 1][i] - from)))})`;
+  };
+
+  // A square of the plane from -edge to edge.
+  const makePlane = () => {
+    const field = canvas(SIZE, SIZE), context = field.getContext("2d");
+    const root = el("div", { class: "paper plane", role: "img" }, field);
+    const shading = canvas(CELLS, CELLS).getContext("2d");
+    let edge = EDGE;
+    const across = x => (x + edge) / (2 * edge) * SIZE, down = y => SIZE - across(y);
+    const clear = wide => { edge = wide; context.clearRect(0, 0, SIZE, SIZE); };
+    const dot = (x, y, radius, colour) => {
+      context.fillStyle = colour;
+      context.beginPath();
+      context.arc(across(x), down(y), radius, 0, 2 * Math.PI);
+      context.fill();
+    };
+    const line = (places, colour, width, dash = []) => {
+      context.strokeStyle = colour;
+      context.lineWidth = width;
+      context.setLineDash(dash);
+      context.beginPath();
+      for (const [x, y] of places) context.lineTo(across(x), down(y));
+      context.stroke();
+      context.setLineDash([]);
+    };
+    const ellipse = (x, y, a, b, colour, width, dash = []) => {
+      context.strokeStyle = colour;
+      context.lineWidth = width;
+      context.setLineDash(dash);
+      context.beginPath();
+      context.ellipse(across(x), down(y), a / (2 * edge) * SIZE, b / (2 * edge) * SIZE, 0, 0, 2 * Math.PI);
+      context.stroke();
+      context.setLineDash([]);
+    };
+    // Values on a grid from -reach to reach, rows from the bottom; the largest gets the darkest ink.
+    const shade = (values, side, reach, [red, green, blue], darkest) => {
+      const most = values.reduce((top, value) => Math.max(top, value), 0);
+      const pixels = shading.createImageData(side, side);
+      for (let j = 0; j < side; j++) {
+        for (let i = 0; i < side; i++) {
+          const at = 4 * ((side - 1 - j) * side + i), ink = Math.sqrt(values[j * side + i] / most);
+          pixels.data.set([red, green, blue, 255 * darkest * ink], at);
+        }
+      }
+      shading.canvas.width = shading.canvas.height = side;
+      shading.putImageData(pixels, 0, 0);
+      context.drawImage(shading.canvas, across(-reach), down(reach), reach / edge * SIZE, reach / edge * SIZE);
+    };
+    return { root, clear, dot, line, ellipse, shade };
+  };
+
+  // Every point, a line from it to its copy, and for some what their clouds decode to.
+  const drawData = (plane, { run, look, colours, watched, still }) => {
+    plane.clear(EDGE);
+    const { x, copies, count } = look;
+    const every = Math.max(Math.floor(count / SHOWN), 1);
+    for (let k = 0; k < count; k++) plane.dot(x[2 * k], x[2 * k + 1], 5, colours[k]);
+    for (let k = 0; k < count; k += every) {
+      const cloud = run.cloud(look, k, still.subarray(0, IN_CLOUD * look.latent));
+      for (let at = 0; at < cloud.length; at += 2) plane.dot(cloud[at], cloud[at + 1], 2.5, GREY);
+    }
+    for (let k = 0; k < count; k++) {
+      const from = [x[2 * k], x[2 * k + 1]], to = [copies[2 * k], copies[2 * k + 1]];
+      plane.line([from, to], colours[k], 1.5);
+      plane.dot(...to, 2.5, INK);
+    }
+    if (watched < count) {
+      const cloud = run.cloud(look, watched, still);
+      for (let at = 0; at < cloud.length; at += 2) plane.dot(cloud[at], cloud[at + 1], 3, ORANGE);
+      plane.ellipse(x[2 * watched], x[2 * watched + 1], 0.16, 0.16, ORANGE, 4);
+    }
+  };
+
+  // Where the keys would put points.
+  const drawPen = (plane, [x, y]) => {
+    plane.line([[x - 0.15, y], [x + 0.15, y]], ORANGE, 4);
+    plane.line([[x, y - 0.15], [x, y + 0.15]], ORANGE, 4);
+  };
+
+  // How far the plane of codes reaches: few sizes, so that it doesn't shake.
+  const REACHES = [3, 4, 6, 9, 13, 20, 30, 50, 80, 130, 200];
+  const reachOf = ({ mu }) => {
+    const far = mu.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    return REACHES.find(reach => far < 0.97 * reach) ?? far;
+  };
+
+  const deviations = look => look.logVar.map(value => look.noise ? Math.exp(value / 2) : 0);
+
+  // q(z), the mean of all clouds, on a grid from -reach to reach. Clouds narrower than a cell are
+  // drawn as wide as one.
+  const allCodes = (look, sigma, side, reach) => {
+    const { mu, latent, count } = look, cell = 2 * reach / side;
+    const place = k => (k + 0.5) * cell - reach;
+    const bell = (at, k) => {
+      const wide = Math.max(sigma[at], cell);
+      return Math.exp(-(((place(k) - mu[at]) / wide) ** 2) / 2) / wide / Math.sqrt(2 * Math.PI) / count;
+    };
+    const density = new Float64Array(side ** latent);
+    const span = at => {
+      const middle = (mu[at] + reach) / cell, half = 4 * Math.max(sigma[at] / cell, 1);
+      return [Math.max(Math.floor(middle - half), 0), Math.min(Math.ceil(middle + half), side)];
+    };
+    for (let k = 0; k < count; k++) {
+      const [left, right] = span(latent * k);
+      if (latent === 1) {
+        for (let i = left; i < right; i++) density[i] += bell(k, i);
+        continue;
+      }
+      const [low, high] = span(2 * k + 1);
+      const row = Array.from({ length: right - left }, (_, i) => bell(2 * k, left + i));
+      for (let j = low; j < high; j++) {
+        const up = count * bell(2 * k + 1, j);
+        for (let i = left; i < right; i++) density[j * side + i] += row[i - left] * up;
+      }
+    }
+    return density;
+  };
+
+  // The plane of codes, or their axis: q(z) as shading, the prior dashed, clouds as outlines.
+  const drawCodes = (plane, scene) => {
+    const reach = reachOf(scene.look);
+    plane.clear(reach);
+    (scene.look.latent === 1 ? drawAxis : drawField)(plane, scene, reach);
+    return reach;
+  };
+
+  const drawField = (plane, { look, colours, watched, explains }, reach) => {
+    const { mu, count } = look, sigma = deviations(look), every = Math.max(Math.floor(count / SHOWN), 1);
+    if (look.noise) plane.shade(allCodes(look, sigma, CELLS, reach), CELLS, reach, [0, 114, 178], 0.45);
+    if (explains) plane.shade(explains.values, explains.side, 4, [213, 94, 0], 0.9);
+    for (const k of [1, 2]) plane.ellipse(0, 0, k, k, INK, 2.5, [9, 7]);
+    for (let k = 0; k < count; k++) plane.dot(mu[2 * k], mu[2 * k + 1], 3, colours[k]);
+    const outline = (k, colour, width) =>
+      plane.ellipse(mu[2 * k], mu[2 * k + 1], sigma[2 * k], sigma[2 * k + 1], colour, width);
+    for (let k = 0; k < count; k += every) outline(k, colours[k], 1.5);
+    if (watched < count) {
+      plane.dot(mu[2 * watched], mu[2 * watched + 1], 6, ORANGE);
+      outline(watched, ORANGE, 5);
+    }
+  };
+
+  // With one unit the codes lie on a line; bells stand on it, those of single points equally high.
+  const drawAxis = (plane, { look, colours, watched, explains }, reach) => {
+    const { mu, count } = look, sigma = deviations(look), every = Math.max(Math.floor(count / SHOWN), 1);
+    const ground = -0.8 * reach, side = 4 * CELLS;
+    const grid = Array.from({ length: side }, (_, k) => (k + 0.5) / side * 2 * reach - reach);
+    const normal = z => Math.exp(-z * z / 2);
+    const curve = (values, top, colour, width, dash) =>
+      plane.line(grid.map((z, k) => [z, ground + top * reach * values[k]]), colour, width, dash);
+    const bell = (k, top, colour, width) => {
+      const wide = Math.max(sigma[k], reach / side);
+      curve(grid.map(z => normal((z - mu[k]) / wide)), top, colour, width);
+    };
+    plane.line([[-reach, ground], [reach, ground]], GREY, 2);
+    if (look.noise) {
+      const all = allCodes(look, sigma, side, reach);
+      plane.line(grid.flatMap((z, k) => [[z, ground], [z, ground + Math.min(1.4 * reach * all[k], 1.75 * reach)]]), "rgb(0 114 178 / 35%)", 3);
+      for (let k = 0; k < count; k += every) bell(k, 0.5, colours[k], 1.5);
+    }
+    curve(grid.map(z => normal(z) / Math.sqrt(2 * Math.PI)), 1.4, INK, 2.5, [9, 7]);
+    for (let k = 0; k < count; k++) plane.dot(mu[k], ground - 0.08 * reach, 3, colours[k]);
+    if (watched < count && look.noise) bell(watched, 0.5, ORANGE, 5);
+    if (watched < count) plane.dot(mu[watched], ground - 0.08 * reach, 6, ORANGE);
+    if (explains) {
+      const { side, values } = explains, places = Array.from(values, (value, k) => [8 * (k + 0.5) / side - 4, ground + 0.5 * reach * value]);
+      plane.line(places, "rgb(213 94 0 / 55%)", 3, [3, 3]);
+    }
+  };
+
+  // p(x) as a landscape, and draws from it.
+  const drawModel = (plane, density, draws) => {
+    plane.clear(EDGE);
+    plane.shade(density, CELLS, EDGE, [34, 38, 43], 0.85);
+    for (let k = 0; k < draws.length; k += 2) plane.dot(draws[k], draws[k + 1], 3, "#0072b2");
+  };
+
+  // --- the curves --------------------------------------------------------------------------------
+
+  const LINES = { reconstruction: "reconstruction", kl: "KL", bound: "−ELBO", evidence: "−log p(x)" };
+  const KEPT = 400; // entries of the history
+
+  // What is remembered of a training: both terms after some of its steps, fewer as it gets longer.
+  const remember = (past, step, { reconstruction, kl }) => {
+    const now = [step, reconstruction, kl];
+    if (past.at(-1)?.[0] === step) past[past.length - 1] = now; else past.push(now);
+    if (past.length > KEPT) past.splice(0, past.length, ...past.filter((_, k) => k % 2 === 0 || k === past.length - 1));
+  };
+
+  // From the lowest value to the highest of all but the first steps, which may be far off.
+  const rangeOf = (past, evidence) => {
+    const late = past.slice(Math.floor(past.length / 8));
+    const values = [0, evidence, ...late.flatMap(([, reconstruction, kl]) => [reconstruction, kl, reconstruction + kl])]
+      .filter(Number.isFinite);
+    const low = Math.min(...values), high = Math.max(...values), room = 0.06 * Math.max(high - low, 1);
+    return [low - room, high + room];
+  };
+
+  // Labels beside the ends of their lines, moved apart where they would touch; shares of the height.
+  const apart = (places, least) => {
+    const order = places.map((_, k) => k).sort((a, b) => places[a] - places[b]), moved = [...places];
+    order.forEach((k, at) => { if (at) moved[k] = Math.max(moved[k], moved[order[at - 1]] + least); });
+    let limit = 1 - least / 2;
+    for (const k of order.reverse()) { moved[k] = Math.min(moved[k], limit); limit = moved[k] - least; }
+    return moved;
+  };
+
+  const makeCurves = () => {
+    const keys = Object.keys(LINES);
+    const lines = keys.map(key => svg("polyline", { class: key }));
+    const area = el("div", { class: "field" },
+      svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines));
+    const zero = el("div", { class: "zero" }), gap = el("div", { class: "gap" });
+    const labels = keys.map(key => el("span", { class: key }));
+    area.append(zero, gap);
+    const root = el("div", { class: "paper curves", role: "img" }, area, el("div", { class: "names" }, ...labels));
+    return {
+      root,
+      draw: (past, noise, evidence) => {
+        const [low, high] = rangeOf(past, evidence), last = past.at(-1);
+        const up = value => Math.min(Math.max((high - value) / (high - low), -0.5), 1.5);
+        const across = step => step / Math.max(last[0], 1);
+        const of = { reconstruction: ([, r]) => r, kl: ([, , kl]) => kl, bound: ([, r, kl]) => r + kl, evidence: () => evidence };
+        const values = keys.map(key => noise || key === "reconstruction" ? of[key](last) : NaN);
+        const known = values.map(Number.isFinite);
+        const places = apart(values.map((value, k) => known[k] ? up(value) : 1), 0.17);
+        keys.forEach((key, k) => {
+          const points = known[k] ? past.map(entry => `${across(entry[0])},${up(of[key](entry))}`).join(" ") : "";
+          lines[k].setAttribute("points", points);
+          labels[k].textContent = known[k] ? `${LINES[key]} ${say(values[k])}` : "";
+          labels[k].style.top = `${100 * places[k]}%`;
+        });
+        zero.style.top = `${100 * up(0)}%`;
+        gap.hidden = !(known[3] && values[2] > evidence);
+        gap.style.top = `${100 * up(values[2])}%`;
+        gap.style.height = `${100 * (up(evidence) - up(values[2]))}%`;
+        root.setAttribute("aria-label", "Curves over training, in nats a point. Now "
+          + keys.filter((_, k) => known[k]).map((key, k) => `${LINES[key]} ${say(of[key](last))}`).join(", ") + ".");
+      },
+    };
+  };
+
+  // A bar for each unit of the code: its KL, and whether it is active.
+  const makeUnits = () => {
+    const rows = [1, 2].map(number => {
+      const bar = el("i"), words = el("span");
+      return { bar, words, root: el("div", {}, el("span", {}, `unit ${number}`), el("div", { class: "track" }, bar), words) };
+    });
+    return {
+      root: el("div", { class: "paper units" }, ...rows.map(row => row.root)),
+      draw: ({ units, noise }) => rows.forEach(({ root, bar, words }, k) => {
+        root.classList.toggle("absent", k >= units.length);
+        if (k >= units.length) return;
+        const { kl, active } = units[k], state = active ? "active" : "silent";
+        bar.style.width = `${Math.min(100 * kl / 4, 100) * noise}%`;
+        words.textContent = noise ? `${say(kl)} nats, ${state}` : `no noise, ${state}`;
+      }),
+    };
+  };
+
+  vaeLive.pictures = { CELLS, EDGE, REACHES, apart, colourOf, deviations, drawCodes, drawData, drawModel, drawPen, makeCurves,
+    makePlane, makeUnits, reachOf, remember };
+})();

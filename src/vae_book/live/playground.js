@@ -1,0 +1,424 @@
+// The VAE playground: a small VAE of points in the plane that trains while one looks at it, with its
+// codes, its draws, its density and both terms of its bound.
+(() => {
+  "use strict";
+  const { button, choice, el, float32, int16, say, slider } = vaeLive.parts;
+  const { landscape, logEvidence, stream } = vaeLive.vae;
+  const { MOST, astray, makeRun, mean, median, posterior } = vaeLive.training;
+  const { CELLS, EDGE, REACHES, colourOf, deviations, drawCodes, drawData, drawModel, drawPen, makeCurves, makePlane, makeUnits,
+    reachOf, remember } = vaeLive.pictures;
+
+  // What can be set: for each setting its name, and its values with the words for them.
+  const asThey = values => Object.fromEntries(values.map(value => [value, value]));
+  const OPTIONS = {
+    data: ["data", { moons: "two moons", ring: "ring", blobs: "five blobs", spiral: "spiral", wave: "wave",
+      own: "draw your own" }],
+    latent: ["latent units", asThey(["1", "2"])],
+    width: ["network width", asThey(["8", "16", "32"])],
+    weight: ["weight of the KL", asThey(["0", "0.05", "0.2", "0.5", "1", "2", "5", "20", "100"])],
+    sigma: ["σₓ", { learned: "learned", ...asThey(["0.05", "0.1", "0.15", "0.2", "0.5", "1"]) }],
+    noise: ["noise", asThey(["on", "off"])],
+    decoder: ["decoder sees", { z: "the code z", x: "z and x₁" }],
+    rate: ["learning rate", asThey(["0.001", "0.002", "0.005", "0.01", "0.02"])],
+  };
+  const RESTART = ["data", "latent", "width", "decoder", "seed"]; // the others may change on the way
+  const USUAL = { data: "blobs", latent: "2", width: "32", weight: "1", sigma: "0.15", noise: "on", decoder: "z",
+    rate: "0.005", seed: "1" };
+  const SEED = /^\d{1,6}$/;
+
+  // What the book teaches, each in one sentence that holds after STEPS steps.
+  const STEPS = 2000;
+  const PRESETS = {
+    copies: { title: "Plain autoencoder", chapter: [1, "01_autoencoder"], change: { noise: "off" },
+      words: "It copies every point, but nothing says where codes should lie: more than half of the draws from "
+        + "N(0, I) land where no data are." },
+    dies: { title: "Noise that dies", chapter: [2, "02_noisy_codes"], change: { weight: "0" },
+      words: "Noise only makes copies worse and nothing pays for it, so training shrinks every cloud to a point." },
+    lives: { title: "The KL keeps it", chapter: [3, "03_kl_term"], change: {},
+      words: "A narrow cloud now costs KL: clouds stay open and share the prior among them, and most draws land on "
+        + "the data." },
+    silent: { title: "Posterior collapse", chapter: [8, "08_codes"], change: { weight: "100" },
+      words: "The KL weighs so much that every cloud becomes the prior: codes say nothing, and all copies are the "
+        + "mean of the data." },
+    hole: { title: "Hole in the prior", chapter: [8, "08_codes"], change: { weight: "0.05" },
+      words: "The KL is cheap and clouds are small: all codes together, q(z), leave holes where the prior draws, "
+        + "and about two draws in five land between the blobs." },
+    loose: { title: "Loose bound", loosest: true, chapter: [7, "07_gap"], change: { data: "ring", sigma: "0.1" },
+      words: "The codes that explain a point of the ring (orange) lie askew, but q(z|x) must be an upright ellipse: "
+        + "the ELBO stays about half a nat below log p(x)." },
+    strong: { title: "Decoder too strong", chapter: [8, "08_codes"],
+      change: { data: "wave", sigma: "learned", decoder: "x" },
+      words: "The decoder also sees x₁, which tells it where x₂ will be: it fits the data without a code, and both "
+        + "units fall silent." },
+  };
+  const FIRST = "lives"; // its result is what the figure starts with
+
+  // --- settings as a link ------------------------------------------------------------------------
+
+  const BYTE = EDGE / 127;
+
+  // Points as text, a byte for each number.
+  const packPoints = points => btoa(String.fromCharCode(...points.map(value => Math.round(value / BYTE) & 255)))
+    .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  const unpackPoints = text =>
+    Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), letter => (letter.charCodeAt(0) << 24 >> 24) * BYTE);
+
+  const linkOf = (settings, own) => {
+    const all = settings.data === "own" ? { ...settings, points: packPoints(own) } : settings;
+    return "#" + Object.entries(all).map(([key, value]) => `${key}=${value}`).join("&");
+  };
+
+  // Settings from a link, null where it holds none; and what was wrong with it, in words. A setting
+  // that the link leaves out is the usual one.
+  const readLink = hash => {
+    const asked = new Map(hash.slice(1).split("&").map(pair => pair.split("=", 2)));
+    if (!asked.has("data")) return null;
+    const settings = { ...USUAL }, wrong = [];
+    let own = [];
+    for (const [key, value] of asked) {
+      if (key === "points") {
+        try { own = unpackPoints(value); } catch { wrong.push("its points can't be read"); }
+      } else if (key === "seed" ? SEED.test(value) : OPTIONS[key] && Object.hasOwn(OPTIONS[key][1], value)) {
+        settings[key] = value;
+      } else if (key in USUAL) {
+        const values = key === "seed" ? "a number of up to six digits" : Object.keys(OPTIONS[key][1]).join(", ");
+        wrong.push(`${key}: expected ${values}, got ${value}; it is ${USUAL[key]} now`);
+      } else {
+        wrong.push(`there is no setting ${key}`);
+      }
+    }
+    if (own.length % 2 || own.length > 2 * MOST) { own = []; wrong.push(`points: expected up to ${MOST} pairs`); }
+    return { settings, own, wrong };
+  };
+
+  // --- the figure --------------------------------------------------------------------------------
+
+  const PER_FRAME = 12; // milliseconds of training
+  const FASTEST = 8; // steps a frame; the first ones come one by one, for most happens then
+  const CALM = 700; // milliseconds between two pictures where motion is to be reduced
+  const COARSE = 56, FINE = 100; // codes in each direction for p(x), while it trains and at rest
+  const ON_LINE = 2000; // and with one unit
+  const BRUSH = 5; // points for each place of the pen
+  const SPREAD = 0.07;
+  const OF_WATCHED = 80; // draws from the cloud of the watched point
+  const YOURS = "Your own settings. The weight of the KL, σₓ, the noise and the learning rate may change while it trains.";
+  const DRAW = "Draw at least ten points in the left picture: drag with mouse or finger, or move the pen with the arrow "
+    + "keys and press Enter. Then train.";
+
+  const evenly = count => Array.from({ length: count }, (_, k) => k / count);
+  const percent = share => `${Math.round(100 * share)} %`;
+
+  // The sentence of an experiment and its chapter; a link, where the page says where the book is.
+  const told = ({ title, words, chapter: [number, name] }) => {
+    const book = document.documentElement.dataset.content_root;
+    const place = `chapter ${number}`;
+    return [el("strong", {}, `${title}. `), `${words} More in `,
+      book === undefined ? place : el("a", { href: `${book}book/${name}.html` }, place), "."];
+  };
+
+  vaeLive.figures.playground = (root, data, ask) => {
+    const onSite = ask === undefined; // in a notebook the address isn't ours
+    const { content_root: book } = document.documentElement.dataset; // where the book is, if the page says so
+    const unpack = text => Array.from(int16(text), whole => whole * data.unit);
+    const sets = Object.fromEntries(Object.entries(data.sets).map(([name, { points, along }]) =>
+      [name, { points: unpack(points), along: unpack(along) }]));
+    sets.own = { points: [], along: [] };
+    let settings = { ...USUAL }, chosen = FIRST, goal = Infinity, watched = 0, pen = [0, 0];
+    let run, past, colours, still, look, side, nodes, density, evidence, explains, timer = 0, frames = 0;
+
+    const points = () => sets[settings.data];
+    const count = () => points().points.length / 2;
+
+    // --- what there is to see and to press
+
+    const planes = { data: makePlane(), codes: makePlane(), model: makePlane() };
+    const curves = makeCurves(), units = makeUnits();
+    const captions = { data: el("p", { class: "caption" }), codes: el("p", { class: "caption" }),
+      model: el("p", { class: "caption" }), curves: el("p", { class: "caption" }),
+      units: el("p", { class: "caption" }, "KL of each unit") };
+    const note = el("p", { class: "note", "aria-live": "polite" });
+    const presets = choice({ label: "experiments", chosen: FIRST, picked: stage,
+      options: Object.fromEntries(Object.entries(PRESETS).map(([key, { title }]) => [key, title])) });
+    const play = button("", () => timer ? pause() : train(), { class: "play" });
+    const copy = button("Copy link", copyLink);
+    const alone = el("a", { class: "alone", target: "_blank" }, "Open alone");
+    const clear = button("Clear points", () => { empty(); restart(); });
+    const watch = slider({ label: "orange point", min: 0, max: 1, step: 1, value: 0,
+      say: k => String(k + 1), tell: k => `${k + 1}, ${placeOf(k)}`, moved: k => { watched = k; explain(); show(!timer); } });
+    const selects = Object.entries(OPTIONS).map(([key, [label, values]]) => {
+      const options = Object.entries(values).map(([value, words]) => el("option", { value }, words));
+      const select = el("select", { "aria-label": label, onchange: () => change({ [key]: select.value }) }, ...options);
+      return { key, select, root: el("label", {}, el("span", {}, label), select) };
+    });
+
+    const panel = (name, drawn) => el("div", { class: `panel of-${name}` }, captions[name], drawn.root);
+    root.classList.add("trainer");
+    presets.root.classList.add("presets");
+    root.append(presets.root, note,
+      el("div", { class: "controls" }, play, button("Step", () => { pause(); train(1); }),
+        button("Restart", () => restart()), button("New seed", () => change({ seed: String(1 + Number(settings.seed) % 999999) })),
+        onSite ? copy : "", book ? alone : "", clear),
+      el("div", { class: "panels" }, panel("data", planes.data), panel("codes", planes.codes),
+        panel("model", planes.model), panel("curves", curves), panel("units", units)),
+      watch.root,
+      el("div", { class: "settings" }, ...selects.map(select => select.root)));
+
+    // --- training
+
+    // From the start, or from where a training has come already.
+    function restart(numbers, steps = 0, before = []) {
+      stop();
+      run = makeRun(settings, points().points, numbers);
+      run.steps = steps;
+      past = before;
+      still = stream(Number(settings.seed) + 2e6).normals(OF_WATCHED * Number(settings.latent));
+      goal = chosen ? STEPS : Infinity;
+      recolour();
+      draw(true);
+    }
+
+    function train(most = Infinity) {
+      if (count() < 10) { note.textContent = DRAW; return; }
+      const end = Math.min(run.steps < goal ? goal : Infinity, run.steps + most);
+      const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+      const later = next => calm ? setTimeout(next, CALM) : requestAnimationFrame(next);
+      const next = () => {
+        if (!root.isConnected) return stop();
+        const some = run.steps + (calm ? 200 : Math.min(FASTEST, 1 + run.steps / 25));
+        const until = performance.now() + (calm ? CALM / 2 : PER_FRAME);
+        do run.step(); while (run.steps < Math.min(end, some) && performance.now() < until);
+        if (run.steps >= end) return pause();
+        timer = later(next);
+        draw(false);
+      };
+      play.textContent = "■ Pause";
+      next();
+    }
+
+    function stop() {
+      clearTimeout(timer);
+      cancelAnimationFrame(timer);
+      timer = 0;
+      play.textContent = "▶ Train";
+    }
+
+    function pause() {
+      stop();
+      draw(true);
+    }
+
+    // --- settings
+
+    // An experiment: its settings, from the start to where its sentence holds.
+    function stage(key) {
+      settings = { ...USUAL, ...PRESETS[key].change, seed: settings.seed };
+      chosen = key;
+      announce();
+      share();
+      restart();
+      train();
+    }
+
+    function change(some) {
+      Object.assign(settings, some);
+      if (!("seed" in some)) chosen = null;
+      announce();
+      share();
+      if (Object.keys(some).some(key => RESTART.includes(key))) restart(); else draw(!timer);
+    }
+
+    function announce(wrong = []) {
+      presets.mark(chosen);
+      selects.forEach(({ key, select }) => { select.value = settings[key]; });
+      clear.hidden = settings.data !== "own";
+      planes.data.root.classList.toggle("draggable", settings.data === "own");
+      if (settings.data === "own") planes.data.root.tabIndex = 0; else planes.data.root.removeAttribute("tabindex");
+      const words = settings.data === "own" ? [DRAW] : chosen ? told(PRESETS[chosen]) : [YOURS];
+      note.replaceChildren(...wrong.length ? [`The link: ${wrong.join("; ")}.`] : words);
+    }
+
+    // The address of the page holds all settings, and the reader's points.
+    function share() {
+      const link = linkOf(settings, sets.own.points);
+      if (onSite) window.history.replaceState(null, "", link);
+      alone.href = `${book}_static/playground.html${link}`;
+    }
+
+    async function copyLink() {
+      share();
+      try {
+        await navigator.clipboard.writeText(location.href);
+        note.textContent = "The link is copied: it carries all settings, and the points you drew.";
+      } catch {
+        note.textContent = "The link, with all settings, is the address of this page now.";
+      }
+    }
+
+    // --- the reader's points
+
+    const place = event => {
+      const box = planes.data.root.getBoundingClientRect();
+      return [(event.clientX - box.left) / box.width, (box.bottom - event.clientY) / box.height]
+        .map(share => Math.min(Math.max(EDGE * (2 * share - 1), -EDGE), EDGE));
+    };
+
+    function put(middle) {
+      const random = stream(count() + 1).normals(2 * BRUSH);
+      for (let k = 0; k < BRUSH && count() < MOST; k++) {
+        sets.own.points.push(...middle.map((value, i) => Math.min(Math.max(value + SPREAD * random[2 * k + i], -EDGE), EDGE)));
+      }
+      sets.own.along = evenly(count());
+      recolour();
+      if (!timer) draw(false);
+    }
+
+    function empty() {
+      sets.own.points.length = sets.own.along.length = 0;
+    }
+
+    function recolour() {
+      colours = points().along.map(colourOf);
+      watched = Math.min(watched, Math.max(count() - 1, 0));
+      watch.input.max = Math.max(count() - 1, 1);
+      watch.set(watched);
+    }
+
+    planes.data.root.addEventListener("pointerdown", event => {
+      if (event.button) return;
+      if (settings.data !== "own") return pick(place(event));
+      event.preventDefault();
+      planes.data.root.setPointerCapture(event.pointerId);
+      put(pen = place(event));
+    });
+    planes.data.root.addEventListener("pointermove", event => {
+      const now = place(event);
+      if (!planes.data.root.hasPointerCapture(event.pointerId) || Math.hypot(now[0] - pen[0], now[1] - pen[1]) < 0.1) return;
+      put(pen = now);
+    });
+    planes.data.root.addEventListener("pointerup", () => { if (settings.data === "own") { announceDrawn(); if (!timer) draw(true); } });
+    planes.data.root.addEventListener("keydown", event => {
+      const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1], Enter: [0, 0], " ": [0, 0] };
+      if (settings.data !== "own" || !(event.key in ways)) return;
+      event.preventDefault();
+      const [right, up] = ways[event.key];
+      pen = [pen[0] + 0.2 * right, pen[1] + 0.2 * up].map(value => Math.min(Math.max(value, -EDGE), EDGE));
+      if (!right && !up) put(pen);
+      announceDrawn();
+      show(!timer);
+    });
+
+    function announceDrawn() {
+      note.textContent = `${count()} points; the pen is at (${say(pen[0], 1)}, ${say(pen[1], 1)}).`;
+      share();
+    }
+
+    function pick([x, y]) {
+      const all = points().points;
+      const far = k => (all[2 * k] - x) ** 2 + (all[2 * k + 1] - y) ** 2;
+      for (let k = 0; k < count(); k++) if (far(k) < far(watched)) watched = k;
+      watch.set(watched);
+      explain();
+      show(!timer);
+    }
+
+    function placeOf(k) {
+      if (k >= count()) return "no point";
+      return `at ${say(points().points[2 * k])}, ${say(points().points[2 * k + 1])}`;
+    }
+
+    // --- drawing
+
+    // Everything anew. What takes longer, p(x), is measured roughly and now and then while it trains;
+    // finely at rest, and only then the evidence of all points.
+    function draw(rest) {
+      look = count() ? run.look() : null;
+      if (rest || frames++ % 6 === 0) {
+        side = run.model.latent === 1 ? ON_LINE : rest ? FINE : COARSE;
+        nodes = run.quadrature(side);
+        density = landscape(nodes, CELLS, EDGE);
+        evidence = rest && look?.noise ? logEvidence(nodes, look.x) : null;
+        if (evidence && chosen && PRESETS[chosen].loosest) watch.set(watched = loosest());
+        explain();
+      }
+      if (look) remember(past, run.steps, look.terms);
+      show(rest);
+    }
+
+    // The point whose ELBO lies farthest below its log p(x).
+    function loosest() {
+      const { kl, latent, reconstruction } = look;
+      const rate = k => kl.slice(latent * k, latent * (k + 1)).reduce((sum, value) => sum + value, 0);
+      const gaps = evidence.map((log, k) => log + reconstruction[k] + rate(k));
+      return gaps.indexOf(Math.max(...gaps));
+    }
+
+    // Which codes explain the orange point.
+    function explain() {
+      const x = look?.x.slice(2 * watched, 2 * watched + 2);
+      explains = look?.noise ? { side, values: posterior(nodes, x) } : null;
+    }
+
+    function show(rest) {
+      const draws = run.draws();
+      drawModel(planes.model, density, draws);
+      if (look) {
+        const scene = { run, look, colours, watched, still, explains };
+        drawData(planes.data, scene);
+        drawCodes(planes.codes, scene);
+        curves.draw(past, look.noise, evidence && rest ? -mean(evidence) : NaN);
+        units.draw(look);
+      } else {
+        planes.data.clear(EDGE);
+        planes.codes.clear(REACHES[0]);
+      }
+      if (settings.data === "own") drawPen(planes.data, pen);
+      describe(draws, rest);
+    }
+
+    // Captions, and at rest what a picture shows in words.
+    function describe(draws, rest) {
+      const reach = look ? reachOf(look) : REACHES[0];
+      captions.data.textContent = settings.data === "own" ? "your points, and lines to their copies" : "points, and lines to their copies";
+      captions.codes.textContent = `codes, −${reach} to ${reach}; N(0, I) dashed`;
+      const missed = look && rest ? `; ${percent(astray(draws, look.x))} miss` : "";
+      captions.model.textContent = `p(x) and draws${missed}`;
+      captions.curves.textContent = `nats a point, ${run.steps.toLocaleString("en")} steps; σₓ ${say(run.sigma())}, seed ${settings.seed}`;
+      if (!rest) return;
+      const error = look ? Math.sqrt(mean(look.copies.map((value, k) => (value - look.x[k]) ** 2)) * 2) : 0;
+      const wide = look?.noise ? `clouds of median width ${say(median(deviations(look)))}` : "single codes without clouds";
+      planes.data.root.setAttribute("aria-label", `${count()} points from −${EDGE} to ${EDGE}, copied with an error of ${say(error)}. `
+        + (settings.data === "own" ? "Arrow keys move the pen, Enter puts points there." : ""));
+      planes.codes.root.setAttribute("aria-label", look ? `The plane of codes from −${reach} to ${reach}: ${wide}, and N(0, I) dashed.` : "No codes yet.");
+      planes.model.root.setAttribute("aria-label", `p(x) as a landscape, and ${draws.length / 2} draws from it${missed} the data.`);
+      root.dataset.at = `${run.steps}`;
+    }
+
+    // --- the beginning
+
+    // What a link says, or else the trained state that comes with the page.
+    function begin() {
+      const link = onSite ? readLink(location.hash) : null;
+      if (link) {
+        ({ settings } = link);
+        sets.own.points = link.own;
+        sets.own.along = evenly(link.own.length / 2);
+        chosen = Object.keys(PRESETS).find(key => isStaged(key)) ?? null;
+        announce(link.wrong);
+        restart();
+      } else {
+        announce();
+        restart(Float64Array.from(float32(data.start.numbers)), data.start.steps, [...data.start.past]);
+      }
+    }
+
+    function isStaged(key) {
+      const staged = { ...USUAL, ...PRESETS[key].change, seed: settings.seed };
+      return Object.keys(staged).every(name => staged[name] === settings[name]);
+    }
+
+    begin();
+    if (onSite) window.addEventListener("hashchange", () => { if (readLink(location.hash)) begin(); });
+  };
+
+  vaeLive.figures.playground.arithmetic = { OPTIONS, PRESETS, STEPS, USUAL, linkOf, readLink };
+})();

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -99,6 +100,47 @@ class Visit:
         return self.page.evaluate(SCRIPTS[script])
 
 
+class Files(Visit):
+    """A tab on the site's files, without a server."""
+
+    def __init__(self, browser, html: Path, **options) -> None:
+        super().__init__(browser, html.as_uri() + "/")
+        self.html = html
+        if options:
+            self.context.close()
+            self.context = browser.new_context(**options)
+            self.page = self.context.new_page()
+            self.page.on("console", self._console)
+            self.page.on("pageerror", lambda e: self.complaints.append(f"script error: {e}"))
+        self.files: list[Path] = []
+        self.page.on("request", self._file)
+
+    def _file(self, request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme == "file":
+            self.files.append(Path(unquote(parts.path)))
+
+    def go(self, path: str):
+        self.files.clear()
+        self.complaints.clear()
+        self.page.goto(self.address + path, wait_until="load")
+        return self.page
+
+    def figure(self, path: str, k: int):
+        """The k-th live figure of a page, scrolled to and ready."""
+        self.go(path)
+        box = self.page.locator(".live").nth(k)
+        self.page.evaluate(
+            "k => document.querySelectorAll('.live')[k]"
+            ".scrollIntoView({ block: 'center', behavior: 'instant' })",
+            k,
+        )
+        self.page.wait_for_function(
+            "k => document.querySelectorAll('.live')[k].matches('.ready, .failed')", arg=k
+        )
+        return box
+
+
 def accessible(visit: Visit) -> list[str]:
     """axe-core finds nothing serious, its experimental rule on labels included."""
     if visit.page.evaluate("typeof axe") == "undefined":
@@ -116,3 +158,12 @@ def alter(route, change: Callable[[str], str]) -> None:
     new = change(body)
     assert new != body, "the defect was not planted"
     route.fulfill(response=response, body=new)
+
+
+def look_of(box) -> str:
+    """All that a figure draws, as text."""
+    return box.evaluate(
+        "e => [...e.querySelectorAll('canvas')].map(c => c.toDataURL()).join() + "
+        "[...e.querySelectorAll('svg')].map(s => s.outerHTML).join() + "
+        "[...e.querySelectorAll('.handle')].map(h => h.style.cssText).join()"
+    )

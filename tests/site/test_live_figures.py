@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from book.pages import read_notebook, texts_of
-from served import NOTEBOOKS, ROOT, Visit, accessible
+from served import NOTEBOOKS, ROOT, Files, accessible, look_of
 from v8 import unpacked
 from vae_core.latent import spherical_path, straight_path
 
@@ -40,47 +39,6 @@ LIVE_PAGES = {
 }
 FIGURES = [(page, k) for page, figures in LIVE_PAGES.items() for k in range(len(figures))]
 NAMES = [f"{Path(page).stem}-{LIVE_PAGES[page][k]}-{k}" for page, k in FIGURES]
-
-
-class Files(Visit):
-    """A tab on the site's files, without a server."""
-
-    def __init__(self, browser, html: Path, **options) -> None:
-        super().__init__(browser, html.as_uri() + "/")
-        self.html = html
-        if options:
-            self.context.close()
-            self.context = browser.new_context(**options)
-            self.page = self.context.new_page()
-            self.page.on("console", self._console)
-            self.page.on("pageerror", lambda e: self.complaints.append(f"script error: {e}"))
-        self.files: list[Path] = []
-        self.page.on("request", self._file)
-
-    def _file(self, request) -> None:
-        parts = urlsplit(request.url)
-        if parts.scheme == "file":
-            self.files.append(Path(unquote(parts.path)))
-
-    def go(self, path: str):
-        self.files.clear()
-        self.complaints.clear()
-        self.page.goto(self.address + path, wait_until="load")
-        return self.page
-
-    def figure(self, path: str, k: int):
-        """The k-th live figure of a page, scrolled to and ready."""
-        self.go(path)
-        box = self.page.locator(".live").nth(k)
-        self.page.evaluate(
-            "k => document.querySelectorAll('.live')[k]"
-            ".scrollIntoView({ block: 'center', behavior: 'instant' })",
-            k,
-        )
-        self.page.wait_for_function(
-            "k => document.querySelectorAll('.live')[k].matches('.ready, .failed')", arg=k
-        )
-        return box
 
 
 @pytest.fixture(scope="module")
@@ -261,15 +219,6 @@ def test_no_state_needs_more_room_than_another(tab, page, k):
     assert tab.complaints == []
 
 
-def look_of(box) -> str:
-    """All that a figure draws, as text."""
-    return box.evaluate(
-        "e => [...e.querySelectorAll('canvas')].map(c => c.toDataURL()).join() + "
-        "[...e.querySelectorAll('svg')].map(s => s.outerHTML).join() + "
-        "[...e.querySelectorAll('.handle')].map(h => h.style.cssText).join()"
-    )
-
-
 # ---------------------------------------------------------------------------- what PyTorch says
 
 
@@ -388,7 +337,7 @@ def test_keys_move_a_code_and_say_where_it_is(tab):
     page = "book/01_autoencoder.html"
     data = data_of(PLANES[page])
     box = tab.figure(page, 0)
-    across, _ = box.locator(".sliders input").all()
+    across, up = box.locator(".sliders input").all()
     across.focus()
     before = float(across.input_value())
     for _ in range(5):
@@ -402,7 +351,8 @@ def test_keys_move_a_code_and_say_where_it_is(tab):
         r"−?\d+\.\d\d, (among \ds|where .* meet|near a lone code|far from the code of any image)",
         said,
     )
-    tab.page.keyboard.press("End")
+    up.press("End")
+    across.press("End")  # a corner of the plane
     assert "far from" in across.get_attribute("aria-valuetext")
 
 

@@ -8,15 +8,24 @@
   const SIZE = 520; // of a plane's canvas, in pixels
   const INK = "#22262b", GREY = "#8b9199", ORANGE = "#d55e00";
   const SHADES = [[68, 1, 84], [65, 68, 135], [42, 120, 142], [34, 168, 132], [110, 200, 90]];
-  const CELLS = 64; // of a shading, in each direction
+  const CELLS = 40; // of the shading of q(z), in each direction
   const SHOWN = 40; // clouds, and draws from each
   const IN_CLOUD = 10;
+  const PRIOR = 4; // the codes that explain a point are sought from -4 to 4
 
-  // The colour of a point, by how far along its shape it lies.
+  // The colour at a place along a shape, from 0 to 1.
   const colourOf = along => {
-    const at = Math.min(Math.max(along, 0), 1) * (SHADES.length - 1), k = Math.min(Math.floor(at), SHADES.length - 2);
+    const at = along * (SHADES.length - 1), k = Math.min(Math.floor(at), SHADES.length - 2);
     return `rgb(${SHADES[k].map((from, i) => Math.round(from + (at - k) * (SHADES[k + 1][i] - from)))})`;
   };
+
+  // Points of about the same place along their shape get one colour, and are drawn in one go: for
+  // each colour the numbers of its points.
+  const COLOURS = 12;
+  const groupsOf = along => Array.from({ length: COLOURS }, (_, c) => ({
+    colour: colourOf(c / (COLOURS - 1)),
+    members: along.flatMap((value, k) => Math.min(Math.floor(value * COLOURS), COLOURS - 1) === c ? [k] : []),
+  }));
 
   // A square of the plane from -edge to edge.
   const makePlane = () => {
@@ -26,11 +35,24 @@
     let edge = EDGE;
     const across = x => (x + edge) / (2 * edge) * SIZE, down = y => SIZE - across(y);
     const clear = wide => { edge = wide; context.clearRect(0, 0, SIZE, SIZE); };
-    const dot = (x, y, radius, colour) => {
+    const dots = (places, radius, colour) => {
       context.fillStyle = colour;
       context.beginPath();
-      context.arc(across(x), down(y), radius, 0, 2 * Math.PI);
+      for (const [x, y] of places) {
+        context.moveTo(across(x) + radius, down(y));
+        context.arc(across(x), down(y), radius, 0, 2 * Math.PI);
+      }
       context.fill();
+    };
+    const segments = (pairs, colour, width) => {
+      context.strokeStyle = colour;
+      context.lineWidth = width;
+      context.beginPath();
+      for (const [from, to] of pairs) {
+        context.moveTo(across(from[0]), down(from[1]));
+        context.lineTo(across(to[0]), down(to[1]));
+      }
+      context.stroke();
     };
     const line = (places, colour, width, dash = []) => {
       context.strokeStyle = colour;
@@ -64,29 +86,29 @@
       shading.putImageData(pixels, 0, 0);
       context.drawImage(shading.canvas, across(-reach), down(reach), reach / edge * SIZE, reach / edge * SIZE);
     };
-    return { root, clear, dot, line, ellipse, shade };
+    return { root, clear, dots, segments, line, ellipse, shade };
   };
 
+  // The places x₁, x₂ of a flat list, one after the other.
+  const pairs = flat => Array.from({ length: flat.length / 2 }, (_, k) => [flat[2 * k], flat[2 * k + 1]]);
+
   // Every point, a line from it to its copy, and for some what their clouds decode to.
-  const drawData = (plane, { run, look, colours, watched, still }) => {
+  const drawData = (plane, { run, look, groups, watched, still }) => {
+    const points = pairs(look.x), copies = pairs(look.copies), { count, latent } = look;
     plane.clear(EDGE);
-    const { x, copies, count } = look;
+    for (const { colour, members } of groups) plane.dots(members.map(k => points[k]), 5, colour);
+    const some = still.subarray(0, IN_CLOUD * latent);
+    plane.dots(shown(count).flatMap(k => pairs(run.cloud(look, k, some))), 2.5, GREY);
+    for (const { colour, members } of groups) plane.segments(members.map(k => [points[k], copies[k]]), colour, 1.5);
+    plane.dots(copies, 2.5, INK);
+    plane.dots(pairs(run.cloud(look, watched, still)), 3, ORANGE);
+    plane.ellipse(...points[watched], 0.16, 0.16, ORANGE, 4);
+  };
+
+  // The points whose clouds are drawn.
+  const shown = count => {
     const every = Math.max(Math.floor(count / SHOWN), 1);
-    for (let k = 0; k < count; k++) plane.dot(x[2 * k], x[2 * k + 1], 5, colours[k]);
-    for (let k = 0; k < count; k += every) {
-      const cloud = run.cloud(look, k, still.subarray(0, IN_CLOUD * look.latent));
-      for (let at = 0; at < cloud.length; at += 2) plane.dot(cloud[at], cloud[at + 1], 2.5, GREY);
-    }
-    for (let k = 0; k < count; k++) {
-      const from = [x[2 * k], x[2 * k + 1]], to = [copies[2 * k], copies[2 * k + 1]];
-      plane.line([from, to], colours[k], 1.5);
-      plane.dot(...to, 2.5, INK);
-    }
-    if (watched < count) {
-      const cloud = run.cloud(look, watched, still);
-      for (let at = 0; at < cloud.length; at += 2) plane.dot(cloud[at], cloud[at + 1], 3, ORANGE);
-      plane.ellipse(x[2 * watched], x[2 * watched + 1], 0.16, 0.16, ORANGE, 4);
-    }
+    return Array.from({ length: Math.ceil(count / every) }, (_, k) => k * every);
   };
 
   // Where the keys would put points.
@@ -106,8 +128,8 @@
 
   // q(z), the mean of all clouds, on a grid from -reach to reach. Clouds narrower than a cell are
   // drawn as wide as one.
-  const allCodes = (look, sigma, side, reach) => {
-    const { mu, latent, count } = look, cell = 2 * reach / side;
+  const allCodes = (look, side, reach) => {
+    const { mu, latent, count } = look, sigma = deviations(look), cell = 2 * reach / side;
     const place = k => (k + 0.5) * cell - reach;
     const bell = (at, k) => {
       const wide = Math.max(sigma[at], cell);
@@ -142,54 +164,56 @@
     return reach;
   };
 
-  const drawField = (plane, { look, colours, watched, explains }, reach) => {
-    const { mu, count } = look, sigma = deviations(look), every = Math.max(Math.floor(count / SHOWN), 1);
-    if (look.noise) plane.shade(allCodes(look, sigma, CELLS, reach), CELLS, reach, [0, 114, 178], 0.45);
-    if (explains) plane.shade(explains.values, explains.side, 4, [213, 94, 0], 0.9);
+  const drawField = (plane, { look, groups, watched, explains }, reach) => {
+    const { count, noise } = look, middles = pairs(look.mu), sigma = pairs(deviations(look));
+    if (noise) plane.shade(allCodes(look, CELLS, reach), CELLS, reach, [0, 114, 178], 0.45);
+    if (explains) plane.shade(explains.values, explains.side, PRIOR, [213, 94, 0], 0.9);
     for (const k of [1, 2]) plane.ellipse(0, 0, k, k, INK, 2.5, [9, 7]);
-    for (let k = 0; k < count; k++) plane.dot(mu[2 * k], mu[2 * k + 1], 3, colours[k]);
-    const outline = (k, colour, width) =>
-      plane.ellipse(mu[2 * k], mu[2 * k + 1], sigma[2 * k], sigma[2 * k + 1], colour, width);
-    for (let k = 0; k < count; k += every) outline(k, colours[k], 1.5);
-    if (watched < count) {
-      plane.dot(mu[2 * watched], mu[2 * watched + 1], 6, ORANGE);
-      outline(watched, ORANGE, 5);
+    const outlined = new Set(noise ? shown(count) : []);
+    for (const { colour, members } of groups) {
+      plane.dots(members.map(k => middles[k]), 3, colour);
+      for (const k of members) if (outlined.has(k)) plane.ellipse(...middles[k], ...sigma[k], colour, 1.5);
     }
+    plane.dots([middles[watched]], 6, ORANGE);
+    if (noise) plane.ellipse(...middles[watched], ...sigma[watched], ORANGE, 5);
   };
 
   // With one unit the codes lie on a line; bells stand on it, those of single points equally high.
-  const drawAxis = (plane, { look, colours, watched, explains }, reach) => {
-    const { mu, count } = look, sigma = deviations(look), every = Math.max(Math.floor(count / SHOWN), 1);
-    const ground = -0.8 * reach, side = 4 * CELLS;
+  const drawAxis = (plane, { look, groups, watched, explains }, reach) => {
+    const { mu, count, noise } = look, sigma = deviations(look), side = 6 * CELLS;
+    const ground = -0.8 * reach, low = -0.88 * reach;
     const grid = Array.from({ length: side }, (_, k) => (k + 0.5) / side * 2 * reach - reach);
     const normal = z => Math.exp(-z * z / 2);
-    const curve = (values, top, colour, width, dash) =>
-      plane.line(grid.map((z, k) => [z, ground + top * reach * values[k]]), colour, width, dash);
-    const bell = (k, top, colour, width) => {
+    const curve = (values, colour, width, dash) =>
+      plane.line(grid.map((z, k) => [z, ground + reach * values[k]]), colour, width, dash);
+    const bell = (k, colour, width) => {
       const wide = Math.max(sigma[k], reach / side);
-      curve(grid.map(z => normal((z - mu[k]) / wide)), top, colour, width);
+      curve(grid.map(z => 0.5 * normal((z - mu[k]) / wide)), colour, width);
     };
     plane.line([[-reach, ground], [reach, ground]], GREY, 2);
-    if (look.noise) {
-      const all = allCodes(look, sigma, side, reach);
-      plane.line(grid.flatMap((z, k) => [[z, ground], [z, ground + Math.min(1.4 * reach * all[k], 1.75 * reach)]]), "rgb(0 114 178 / 35%)", 3);
-      for (let k = 0; k < count; k += every) bell(k, 0.5, colours[k], 1.5);
+    if (noise) {
+      const heights = allCodes(look, side, reach).map(value => Math.min(1.4 * value, 1.75));
+      plane.segments(grid.map((z, k) => [[z, ground], [z, ground + reach * heights[k]]]), "rgb(0 114 178 / 35%)", 3);
     }
-    curve(grid.map(z => normal(z) / Math.sqrt(2 * Math.PI)), 1.4, INK, 2.5, [9, 7]);
-    for (let k = 0; k < count; k++) plane.dot(mu[k], ground - 0.08 * reach, 3, colours[k]);
-    if (watched < count && look.noise) bell(watched, 0.5, ORANGE, 5);
-    if (watched < count) plane.dot(mu[watched], ground - 0.08 * reach, 6, ORANGE);
+    curve(grid.map(z => 1.4 * normal(z) / Math.sqrt(2 * Math.PI)), INK, 2.5, [9, 7]);
+    const outlined = new Set(noise ? shown(count) : []);
+    for (const { colour, members } of groups) {
+      plane.dots(members.map(k => [mu[k], low]), 3, colour);
+      for (const k of members) if (outlined.has(k)) bell(k, colour, 1.5);
+    }
+    plane.dots([[mu[watched], low]], 6, ORANGE);
+    if (noise) bell(watched, ORANGE, 5);
     if (explains) {
-      const { side, values } = explains, places = Array.from(values, (value, k) => [8 * (k + 0.5) / side - 4, ground + 0.5 * reach * value]);
-      plane.line(places, "rgb(213 94 0 / 55%)", 3, [3, 3]);
+      const { side: count, values } = explains, place = k => PRIOR * (2 * (k + 0.5) / count - 1);
+      plane.line(Array.from(values, (value, k) => [place(k), ground + 0.5 * reach * value]), "rgb(213 94 0 / 55%)", 3, [3, 3]);
     }
   };
 
   // p(x) as a landscape, and draws from it.
   const drawModel = (plane, density, draws) => {
     plane.clear(EDGE);
-    plane.shade(density, CELLS, EDGE, [34, 38, 43], 0.85);
-    for (let k = 0; k < draws.length; k += 2) plane.dot(draws[k], draws[k + 1], 3, "#0072b2");
+    plane.shade(density, Math.sqrt(density.length), EDGE, [34, 38, 43], 0.85);
+    plane.dots(pairs(draws), 3, "#0072b2");
   };
 
   // --- the curves --------------------------------------------------------------------------------
@@ -204,9 +228,9 @@
     if (past.length > KEPT) past.splice(0, past.length, ...past.filter((_, k) => k % 2 === 0 || k === past.length - 1));
   };
 
-  // From the lowest value to the highest of all but the first steps, which may be far off.
+  // From the lowest value to the highest of the later half; early ones may be far off.
   const rangeOf = (past, evidence) => {
-    const late = past.slice(Math.floor(past.length / 8));
+    const late = past.slice(Math.floor(past.length / 2));
     const values = [0, evidence, ...late.flatMap(([, reconstruction, kl]) => [reconstruction, kl, reconstruction + kl])]
       .filter(Number.isFinite);
     const low = Math.min(...values), high = Math.max(...values), room = 0.06 * Math.max(high - low, 1);
@@ -275,6 +299,6 @@
     };
   };
 
-  vaeLive.pictures = { CELLS, EDGE, REACHES, apart, colourOf, deviations, drawCodes, drawData, drawModel, drawPen, makeCurves,
+  vaeLive.pictures = { EDGE, REACHES, apart, groupsOf, deviations, drawCodes, drawData, drawModel, drawPen, makeCurves,
     makePlane, makeUnits, reachOf, remember };
 })();

@@ -5,7 +5,7 @@
   const { button, choice, el, float32, int16, say, slider } = vaeLive.parts;
   const { landscape, logEvidence, stream } = vaeLive.vae;
   const { MOST, astray, makeRun, mean, median, posterior } = vaeLive.training;
-  const { CELLS, EDGE, REACHES, colourOf, deviations, drawCodes, drawData, drawModel, drawPen, makeCurves, makePlane, makeUnits,
+  const { EDGE, REACHES, groupsOf, deviations, drawCodes, drawData, drawModel, drawPen, makeCurves, makePlane, makeUnits,
     reachOf, remember } = vaeLive.pictures;
 
   // What can be set: for each setting its name, and its values with the words for them.
@@ -93,11 +93,11 @@
 
   // --- the figure --------------------------------------------------------------------------------
 
-  const PER_FRAME = 12; // milliseconds of training
+  const PER_FRAME = 9; // milliseconds of training
   const FASTEST = 8; // steps a frame; the first ones come one by one, for most happens then
   const CALM = 700; // milliseconds between two pictures where motion is to be reduced
-  const COARSE = 56, FINE = 100; // codes in each direction for p(x), while it trains and at rest
-  const ON_LINE = 2000; // and with one unit
+  const COARSE = 40, FINE = 100; // codes and places in each direction for p(x), while it trains and at rest
+  const ON_LINE = 2000; // codes of one unit
   const BRUSH = 5; // points for each place of the pen
   const SPREAD = 0.07;
   const OF_WATCHED = 80; // draws from the cloud of the watched point
@@ -123,8 +123,8 @@
     const sets = Object.fromEntries(Object.entries(data.sets).map(([name, { points, along }]) =>
       [name, { points: unpack(points), along: unpack(along) }]));
     sets.own = { points: [], along: [] };
-    let settings = { ...USUAL }, chosen = FIRST, goal = Infinity, watched = 0, pen = [0, 0];
-    let run, past, colours, still, look, side, nodes, density, evidence, explains, timer = 0, frames = 0;
+    let settings = { ...USUAL }, chosen = FIRST, watched = 0, pen = [0, 0];
+    let run, past, groups, still, look, side, nodes, density, evidence, explains, timer = 0, frames = 0;
 
     const points = () => sets[settings.data];
     const count = () => points().points.length / 2;
@@ -140,6 +140,7 @@
     const presets = choice({ label: "experiments", chosen: FIRST, picked: stage,
       options: Object.fromEntries(Object.entries(PRESETS).map(([key, { title }]) => [key, title])) });
     const play = button("", () => timer ? pause() : train(), { class: "play" });
+    const restartButton = button("Restart", () => restart());
     const copy = button("Copy link", copyLink);
     const alone = el("a", { class: "alone", target: "_blank" }, "Open alone");
     const clear = button("Clear points", () => { empty(); restart(); });
@@ -156,8 +157,8 @@
     presets.root.classList.add("presets");
     root.append(presets.root, note,
       el("div", { class: "controls" }, play, button("Step", () => { pause(); train(1); }),
-        button("Restart", () => restart()), button("New seed", () => change({ seed: String(1 + Number(settings.seed) % 999999) })),
-        onSite ? copy : "", book ? alone : "", clear),
+        restartButton, button("New seed", () => change({ seed: String(1 + Number(settings.seed) % 999999) })),
+        onSite ? copy : "", book ? alone : ""),
       el("div", { class: "panels" }, panel("data", planes.data), panel("codes", planes.codes),
         panel("model", planes.model), panel("curves", curves), panel("units", units)),
       watch.root,
@@ -172,14 +173,13 @@
       run.steps = steps;
       past = before;
       still = stream(Number(settings.seed) + 2e6).normals(OF_WATCHED * Number(settings.latent));
-      goal = chosen ? STEPS : Infinity;
       recolour();
       draw(true);
     }
 
     function train(most = Infinity) {
       if (count() < 10) { note.textContent = DRAW; return; }
-      const end = Math.min(run.steps < goal ? goal : Infinity, run.steps + most);
+      const end = Math.min(chosen && run.steps < STEPS ? STEPS : Infinity, run.steps + most);
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
       const later = next => calm ? setTimeout(next, CALM) : requestAnimationFrame(next);
       const next = () => {
@@ -219,9 +219,18 @@
       train();
     }
 
+    // The experiment that these settings are, whatever the seed; null if they are none.
+    function staged() {
+      const same = key => {
+        const wanted = { ...USUAL, ...PRESETS[key].change, seed: settings.seed };
+        return Object.keys(wanted).every(name => wanted[name] === settings[name]);
+      };
+      return Object.keys(PRESETS).find(same) ?? null;
+    }
+
     function change(some) {
       Object.assign(settings, some);
-      if (!("seed" in some)) chosen = null;
+      chosen = staged();
       announce();
       share();
       if (Object.keys(some).some(key => RESTART.includes(key))) restart(); else draw(!timer);
@@ -230,18 +239,24 @@
     function announce(wrong = []) {
       presets.mark(chosen);
       selects.forEach(({ key, select }) => { select.value = settings[key]; });
-      clear.hidden = settings.data !== "own";
-      planes.data.root.classList.toggle("draggable", settings.data === "own");
-      if (settings.data === "own") planes.data.root.tabIndex = 0; else planes.data.root.removeAttribute("tabindex");
-      const words = settings.data === "own" ? [DRAW] : chosen ? told(PRESETS[chosen]) : [YOURS];
+      const own = settings.data === "own";
+      if (own) restartButton.after(clear); else clear.remove();
+      planes.data.root.classList.toggle("draggable", own);
+      if (own) planes.data.root.tabIndex = 0; else planes.data.root.removeAttribute("tabindex");
+      const words = own ? [DRAW] : chosen ? told(PRESETS[chosen]) : [YOURS];
       note.replaceChildren(...wrong.length ? [`The link: ${wrong.join("; ")}.`] : words);
     }
 
-    // The address of the page holds all settings, and the reader's points.
+    // The address of the page holds all settings and the reader's points, and so does a link to the
+    // playground alone.
     function share() {
+      if (onSite) window.history.replaceState(null, "", pointAlone());
+    }
+
+    function pointAlone() {
       const link = linkOf(settings, sets.own.points);
-      if (onSite) window.history.replaceState(null, "", link);
       alone.href = `${book}_static/playground.html${link}`;
+      return link;
     }
 
     async function copyLink() {
@@ -277,7 +292,7 @@
     }
 
     function recolour() {
-      colours = points().along.map(colourOf);
+      groups = groupsOf(points().along);
       watched = Math.min(watched, Math.max(count() - 1, 0));
       watch.input.max = Math.max(count() - 1, 1);
       watch.set(watched);
@@ -332,10 +347,11 @@
     // finely at rest, and only then the evidence of all points.
     function draw(rest) {
       look = count() ? run.look() : null;
-      if (rest || frames++ % 6 === 0) {
-        side = run.model.latent === 1 ? ON_LINE : rest ? FINE : COARSE;
+      if (rest || frames++ % 8 === 0) {
+        const fineness = rest ? FINE : COARSE;
+        side = run.model.latent === 1 ? ON_LINE : fineness;
         nodes = run.quadrature(side);
-        density = landscape(nodes, CELLS, EDGE);
+        density = landscape(nodes, fineness, EDGE);
         evidence = rest && look?.noise ? logEvidence(nodes, look.x) : null;
         if (evidence && chosen && PRESETS[chosen].loosest) watch.set(watched = loosest());
         explain();
@@ -362,7 +378,7 @@
       const draws = run.draws();
       drawModel(planes.model, density, draws);
       if (look) {
-        const scene = { run, look, colours, watched, still, explains };
+        const scene = { run, look, groups, watched, still, explains };
         drawData(planes.data, scene);
         drawCodes(planes.codes, scene);
         curves.draw(past, look.noise, evidence && rest ? -mean(evidence) : NaN);
@@ -402,18 +418,14 @@
         ({ settings } = link);
         sets.own.points = link.own;
         sets.own.along = evenly(link.own.length / 2);
-        chosen = Object.keys(PRESETS).find(key => isStaged(key)) ?? null;
+        chosen = staged();
         announce(link.wrong);
         restart();
       } else {
         announce();
+        pointAlone();
         restart(Float64Array.from(float32(data.start.numbers)), data.start.steps, [...data.start.past]);
       }
-    }
-
-    function isStaged(key) {
-      const staged = { ...USUAL, ...PRESETS[key].change, seed: settings.seed };
-      return Object.keys(staged).every(name => staged[name] === settings[name]);
     }
 
     begin();

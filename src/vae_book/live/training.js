@@ -37,10 +37,16 @@
     run.look = () => {
       const x = Float64Array.from(points), count = x.length / 2, now = options();
       const { mu, logVar, kl, reconstruction } = pass(model, run.numbers, now, x, still);
-      const copies = pass(model, run.numbers, { ...now, noise: false }, x).mean;
+      const copies = decode(mu, x);
       const terms = { reconstruction: mean(reconstruction), kl: now.noise ? latent * mean(kl) : 0 };
       const units = Array.from({ length: latent }, (_, i) => unit(mu, kl, latent, i));
       return { x, count, latent, mu, logVar, kl, copies, reconstruction, terms, units, noise: now.noise };
+    };
+    // The decoder's means for codes `z`, of points whose x₁ it may see.
+    const decode = (z, x) => {
+      const means = forward(model.decoder, run.numbers, x.length / 2, z).at(-1);
+      seen(model, run.numbers, x)?.at(-1).forEach((more, row) => { means[2 * row + 1] += more; });
+      return means;
     };
     run.quadrature = side => quadrature(model, run.numbers, options().sigma, side);
     run.sigma = () => sigmaX(model, run.numbers, options().sigma);
@@ -48,9 +54,8 @@
     // mean, x₁ first, for a decoder may see it.
     run.draws = () => {
       const sigma = run.sigma(), x = forward(model.decoder, run.numbers, DRAWS, drawn.z).at(-1);
-      for (let k = 0; k < 2 * DRAWS; k += 2) x[k] += sigma * drawn.noise[k];
-      const sight = seen(model, run.numbers, DRAWS, x.filter((_, k) => k % 2 === 0))?.at(-1);
-      for (let k = 1; k < 2 * DRAWS; k += 2) x[k] += sigma * drawn.noise[k] + (sight ? sight[k >> 1] : 0);
+      drawn.noise.forEach((e, k) => { x[k] += sigma * e; });
+      seen(model, run.numbers, x)?.at(-1).forEach((more, row) => { x[2 * row + 1] += more; });
       return x;
     };
     // What codes of the cloud of point `k` decode to.
@@ -59,9 +64,7 @@
         const i = latent * k + at % latent;
         return look.mu[i] + (look.noise ? Math.exp(look.logVar[i] / 2) * e : 0);
       });
-      const rows = z.length / latent, x = forward(model.decoder, run.numbers, rows, z).at(-1);
-      const more = seen(model, run.numbers, 1, look.x.slice(2 * k, 2 * k + 1))?.at(-1)[0] ?? 0;
-      return x.map((value, at) => value + at % 2 * more);
+      return decode(z, Float64Array.from({ length: 2 * z.length / latent }, (_, at) => look.x[2 * k + at % 2]));
     };
     return run;
   };
@@ -77,7 +80,7 @@
 
   // p(z|x) of one point on a grid of codes, up to a factor: the prior's share times p(x|z).
   const posterior = ({ model, numbers, share, mean: places, sigma }, x) => {
-    const more = seen(model, numbers, 1, x.slice(0, 1))?.at(-1)[0] ?? 0;
+    const more = seen(model, numbers, x)?.at(-1)[0] ?? 0;
     const log = Float64Array.from(share, (part, k) => Math.log(part)
       - ((x[0] - places[2 * k]) ** 2 + (x[1] - places[2 * k + 1] - more) ** 2) / (2 * sigma ** 2));
     const top = log.reduce((most, value) => Math.max(most, value), -Infinity);

@@ -120,9 +120,9 @@
   const sigmaX = (model, numbers, fixed) =>
     fixed ?? Math.sqrt(MIN_SIGMA ** 2 + Math.exp(numbers[model.excess]));
 
-  // What the decoder that sees x₁ adds for each row.
-  const seen = (model, numbers, rows, x1) =>
-    model.sight.length ? forward(model.sight, numbers, rows, x1) : null;
+  // What a decoder that sees x₁ of the points `x` adds for each, with what leads to it; else null.
+  const seen = (model, numbers, x) =>
+    model.sight.length ? forward(model.sight, numbers, x.length / 2, x.filter((_, k) => k % 2 === 0)) : null;
 
   // One pass of points `x`, x₁ and x₂ of each in turn, with the noise of their codes: both terms of
   // each point in nats. With a `gradient` the slopes of their mean loss are added to it, in which
@@ -141,7 +141,7 @@
       }
     }
     const decoded = forward(model.decoder, numbers, rows, z), mean = decoded.at(-1).slice();
-    const sight = seen(model, numbers, rows, x.filter((_, k) => k % 2 === 0));
+    const sight = seen(model, numbers, x);
     if (sight) sight.at(-1).forEach((more, row) => { mean[2 * row + 1] += more; });
     const variance = sigmaX(model, numbers, sigma) ** 2;
     const squares = new Float64Array(rows), reconstruction = new Float64Array(rows);
@@ -196,7 +196,7 @@
   // log p(x) of points, in nats: the log of p(x|z), averaged over the grid.
   const logEvidence = ({ model, numbers, share, mean, sigma }, x) => {
     const rows = x.length / 2, scale = 1 / (2 * sigma ** 2);
-    const sight = seen(model, numbers, rows, x.filter((_, k) => k % 2 === 0))?.at(-1);
+    const sight = seen(model, numbers, x)?.at(-1);
     return Float64Array.from({ length: rows }, (_, row) => {
       const x1 = x[2 * row], x2 = x[2 * row + 1] - (sight ? sight[row] : 0);
       let nearest = Infinity, sum = 0;
@@ -215,17 +215,22 @@
   // of the grid leaves its bell there, up to four σₓ away.
   const landscape = ({ model, numbers, share, mean, sigma }, cells, edge) => {
     const size = 2 * edge / cells, place = k => (k + 0.5) * size - edge;
-    const centres = Float64Array.from({ length: cells }, (_, k) => place(k));
-    const sight = seen(model, numbers, cells, centres)?.at(-1);
-    const density = new Float64Array(cells * cells), wide = 4 * sigma;
-    const near = (value, side) => Math.min(Math.max(Math.round((value + edge) / size - 0.5 + side * wide / size), 0), cells - 1);
+    const sight = seen(model, numbers, Float64Array.from({ length: 2 * cells }, (_, k) => place(k >> 1)))?.at(-1);
+    const density = new Float64Array(cells * cells);
+    const bell = distance => Math.exp(-((distance / sigma) ** 2) / 2);
+    const ratio = Math.exp(-((size / sigma) ** 2)); // from cell to cell a bell's slope changes by it
+    const first = middle => Math.max(Math.ceil((middle - 4 * sigma + edge) / size - 0.5), 0);
+    const last = middle => Math.min(Math.floor((middle + 4 * sigma + edge) / size - 0.5), cells - 1);
     for (let k = 0; k < share.length; k++) {
-      const height = share[k] / (2 * Math.PI * sigma ** 2);
-      for (let i = near(mean[2 * k], -1); i <= near(mean[2 * k], 1); i++) {
-        const across = height * Math.exp(-(((place(i) - mean[2 * k]) / sigma) ** 2) / 2);
-        const middle = mean[2 * k + 1] + (sight ? sight[i] : 0);
-        for (let j = near(middle, -1); j <= near(middle, 1); j++) {
-          density[j * cells + i] += across * Math.exp(-(((place(j) - middle) / sigma) ** 2) / 2);
+      const height = share[k] / (2 * Math.PI * sigma ** 2), across = mean[2 * k];
+      for (let i = first(across); i <= last(across); i++) {
+        const up = mean[2 * k + 1] + (sight ? sight[i] : 0), from = first(up), to = last(up);
+        let value = height * bell(place(i) - across) * bell(place(from) - up);
+        let factor = Math.exp(-size * (2 * (place(from) - up) + size) / (2 * sigma ** 2));
+        for (let j = from; j <= to; j++) {
+          density[j * cells + i] += value;
+          value *= factor;
+          factor *= ratio;
         }
       }
     }

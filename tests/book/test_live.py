@@ -13,6 +13,7 @@ from v8 import scripts, unpacked
 from vae_book.live import LiveFigure, explore, has_live_front_end
 from vae_book.live.decoders import Decoder, rounded, run, shipped
 from vae_book.live.packing import hex_images, packed
+from vae_book.live.widget import LiveWidget
 from vae_book.models import Autoencoder, NoisyAutoencoder, SquaredErrorVAE
 from vae_core import VAE, GaussianLikelihood, seed_everything
 from vae_core.latent import spherical_path, traversal
@@ -541,6 +542,14 @@ def test_where_somebody_is_there_it_is_a_widget(somebody_there, shown):
     for text in ("vaeLive.figures.explorer", "live.parts = {", "export default { render }"):
         assert text in widget._esm
     assert ".live" in widget._css
+
+
+def test_the_playground_s_widget_has_all_scripts_it_needs():
+    esm = LiveWidget("playground", {})._esm
+    order = [esm.index(text) for text in ("live.parts = {", "live.vae = {", "vaeLive.training = {",
+                                          "vaeLive.pictures = {", "vaeLive.figures.playground =",
+                                          "export default { render }")]  # fmt: skip
+    assert order == sorted(order)
 
 
 def test_a_kernel_answers_for_decoders_that_the_page_cannot_compute(somebody_there):

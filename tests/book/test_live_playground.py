@@ -1,4 +1,4 @@
-"""The VAE playground: its networks, gradients and Adam against PyTorch, p(x) against sums and against
+"""The VAE playground: its networks, gradients and Adam against PyTorch, p(x) against sums and
 vae_core, its links, and that each experiment ends where its sentence says.
 """
 
@@ -34,7 +34,8 @@ def script():
     with scripts(*NEEDS["playground"], "playground") as v8:
         v8.eval(
             "const v = vaeLive.vae, t = vaeLive.training, p = vaeLive.pictures;"
-            "const { OPTIONS, PRESETS, STEPS, USUAL, linkOf, readLink } = vaeLive.figures.playground.arithmetic;"
+            "const { OPTIONS, PRESETS, STEPS, USUAL, linkOf, readLink } ="
+            " vaeLive.figures.playground.arithmetic;"
             "const plain = value => ArrayBuffer.isView(value) ? Array.from(value) : value;"
         )
         yield lambda text: json.loads(v8.eval(f"JSON.stringify({text}, (_, v) => plain(v))"))
@@ -122,7 +123,8 @@ def test_terms_and_gradient_are_pytorch_s(script, twin):
     got = script(
         f"(() => {{ const model = v.makeModel({js(made.options)});"
         f"const gradient = new Float64Array(model.size);"
-        f"const look = v.pass(model, {js(made.numbers())}, {options}, {js(x)}, {js(draws)}, gradient);"
+        f"const numbers = {js(made.numbers())}, x = {js(x)}, draws = {js(draws)};"
+        f"const look = v.pass(model, numbers, {options}, x, draws, gradient);"
         "return { ...look, gradient }; })()"
     )
     wanted = torch.cat([slope.flatten() for slope in slopes])
@@ -217,9 +219,9 @@ def test_p_of_x_is_vae_core_s(script):
     twin = trained(2)
     with torch.no_grad():
         x = twin.vae.decode(torch.randn(30, 2, dtype=torch.float64)).sample()
-    got = torch.tensor(script(f"v.logEvidence({quadrature(twin, 144)}, {js(x)})"), dtype=torch.float64)
+    got = script(f"v.logEvidence({quadrature(twin, 144)}, {js(x)})")
     wanted = log_evidence_2d(twin.vae, x, binarisation="grey").per_image
-    torch.testing.assert_close(got, wanted, rtol=0, atol=0.01)
+    torch.testing.assert_close(torch.tensor(got, dtype=torch.float64), wanted, rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize(("latent", "side"), [(1, 2000), (2, 144)])
@@ -229,11 +231,12 @@ def test_p_of_x_is_a_sum_over_codes(script, latent, side, sees):
     twin, x = trained(latent, sees=sees), points("spiral", 20).x
     axis = 4 * (2 * (torch.arange(side, dtype=torch.float64) + 0.5) / side - 1)
     z = axis[:, None] if latent == 1 else torch.cartesian_prod(axis, axis).flip(1)
+    sigma = torch.tensor(0.2, dtype=torch.float64)
     log_share = Normal(0.0, 1.0).log_prob(z).sum(dim=1).log_softmax(dim=0)
 
     def joint(some: Tensor) -> Tensor:
         means = torch.stack([twin.mean(z, row.expand(len(z), 2)) for row in some])
-        return log_share + Normal(means, torch.tensor(0.2, dtype=torch.float64)).log_prob(some[:, None]).sum(dim=2)
+        return log_share + Normal(means, sigma).log_prob(some[:, None]).sum(dim=2)
 
     with torch.no_grad():
         log_joint = joint(x)
@@ -271,11 +274,12 @@ def ends(script, data):
       const run = t.makeRun(settings, sets[settings.data]);
       for (let k = 0; k < STEPS; k++) run.step();
       const look = run.look(), { reconstruction, kl } = look.terms;
+      const middle = [0, 1].map(i => t.mean(look.x.filter((_, at) => at % 2 === i)));
       const evidence = side => t.mean(v.logEvidence(run.quadrature(side), look.x));
       const fine = evidence(100);
       return {
         copy: t.median(look.copies.map((value, k) => Math.abs(value - look.x[k]))),
-        from_mean: t.mean(look.copies.map((value, k) => (value - t.mean(look.x.filter((_, i) => i % 2 === k % 2))) ** 2)),
+        from_mean: t.mean(look.copies.map((value, k) => (value - middle[k % 2]) ** 2)),
         missing: t.astray(run.draws(), look.x),
         width: t.median(look.logVar.map(value => Math.exp(value / 2))),
         kl, evidence: fine, error: Math.abs(fine - evidence(200)),
@@ -385,8 +389,10 @@ def test_labels_of_the_curves_do_not_touch(script):
 
 
 def test_what_is_remembered_gets_no_longer_than_a_picture_needs(script):
-    past = script("(() => { const past = []; for (let k = 0; k < 5000; k++)"
-                  " p.remember(past, k, { reconstruction: k, kl: 1 }); return past; })()")  # fmt: skip
+    past = script(
+        "(() => { const past = []; for (let k = 0; k < 5000; k++)"
+        " p.remember(past, k, { reconstruction: k, kl: 1 }); return past; })()"
+    )
     steps = [step for step, *_ in past]
     assert 150 < len(past) <= 400 and steps[0] == 0 and steps[-1] == 4999
     assert steps == sorted(set(steps))
@@ -432,7 +438,8 @@ def test_the_figure_holds_the_trained_model_and_all_points(script, made):
 def test_another_make_of_vae_is_refused(made):
     vae, history = made
     gaussian = GaussianLikelihood(0.15, activation=nn.Identity())
-    for other in (VAE(2, (16, 16), 2, gaussian), VAE(1, (32, 32), 2, gaussian), VAE(2, (32, 32), 2)):
+    others = VAE(2, (16, 16), 2, gaussian), VAE(1, (32, 32), 2, gaussian), VAE(2, (32, 32), 2)
+    for other in others:
         with pytest.raises(ValueError, match=r"^vae: expected VAE\(2, hidden=\(32, 32\)"):
             vae_playground(other, history)
     x = points("blobs").x.float()

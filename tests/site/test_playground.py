@@ -1,5 +1,5 @@
-"""The VAE playground on its page and alone: it trains, its settings act, and it can be drawn into with
-mouse, finger and keys.
+"""The VAE playground on its page and alone: it trains, its settings act, and one can draw into it
+with mouse, finger and keys.
 """
 
 from __future__ import annotations
@@ -195,8 +195,10 @@ def test_a_click_watches_the_nearest_point(tab):
     before = look_of(box)
     plane = box.locator(".of-data .plane").bounding_box()
     share = (1.43 + 2.6) / 5.2, (2.6 - 0.46) / 5.2  # the middle of the blob on the right
-    tab.page.mouse.click(plane["x"] + share[0] * plane["width"], plane["y"] + share[1] * plane["height"])
-    x, y = map(float, re.search(r"at (\S+), (\S+)$", slider.get_attribute("aria-valuetext")).groups())
+    across, down = share[0] * plane["width"], share[1] * plane["height"]
+    tab.page.mouse.click(plane["x"] + across, plane["y"] + down)
+    said = slider.get_attribute("aria-valuetext")
+    x, y = map(float, re.search(r"at (\S+), (\S+)$", said).groups())
     assert abs(x - 1.43) < 0.1 and abs(y - 0.46) < 0.1
     assert look_of(box) != before
 

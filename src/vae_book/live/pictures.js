@@ -205,7 +205,8 @@
     if (noise) bell(watched, ORANGE, 5);
     if (explains) {
       const { side: count, values } = explains, place = k => PRIOR * (2 * (k + 0.5) / count - 1);
-      plane.line(Array.from(values, (value, k) => [place(k), ground + 0.5 * reach * value]), "rgb(213 94 0 / 55%)", 3, [3, 3]);
+      const heights = Array.from(values, (value, k) => [place(k), ground + 0.5 * reach * value]);
+      plane.line(heights, "rgb(213 94 0 / 55%)", 3, [3, 3]);
     }
   };
 
@@ -225,14 +226,15 @@
   const remember = (past, step, { reconstruction, kl }) => {
     const now = [step, reconstruction, kl];
     if (past.at(-1)?.[0] === step) past[past.length - 1] = now; else past.push(now);
-    if (past.length > KEPT) past.splice(0, past.length, ...past.filter((_, k) => k % 2 === 0 || k === past.length - 1));
+    const last = past.length - 1;
+    if (last === KEPT) past.splice(0, last + 1, ...past.filter((_, k) => k % 2 === 0 || k === last));
   };
 
   // From the lowest value to the highest of the later half; early ones may be far off.
   const rangeOf = (past, evidence) => {
     const late = past.slice(Math.floor(past.length / 2));
-    const values = [0, evidence, ...late.flatMap(([, reconstruction, kl]) => [reconstruction, kl, reconstruction + kl])]
-      .filter(Number.isFinite);
+    const terms = late.flatMap(([, reconstruction, kl]) => [reconstruction, kl, reconstruction + kl]);
+    const values = [0, evidence, ...terms].filter(Number.isFinite);
     const low = Math.min(...values), high = Math.max(...values), room = 0.06 * Math.max(high - low, 1);
     return [low - room, high + room];
   };
@@ -261,7 +263,8 @@
         const [low, high] = rangeOf(past, evidence), last = past.at(-1);
         const up = value => Math.min(Math.max((high - value) / (high - low), -0.5), 1.5);
         const across = step => step / Math.max(last[0], 1);
-        const of = { reconstruction: ([, r]) => r, kl: ([, , kl]) => kl, bound: ([, r, kl]) => r + kl, evidence: () => evidence };
+        const of = { reconstruction: ([, rec]) => rec, kl: ([, , kl]) => kl, bound: ([, rec, kl]) => rec + kl,
+          evidence: () => evidence };
         const values = keys.map(key => noise || key === "reconstruction" ? of[key](last) : NaN);
         const known = values.map(Number.isFinite);
         const places = apart(values.map((value, k) => known[k] ? up(value) : 1), 0.17);
@@ -285,7 +288,8 @@
   const makeUnits = () => {
     const rows = [1, 2].map(number => {
       const bar = el("i"), words = el("span");
-      return { bar, words, root: el("div", {}, el("span", {}, `unit ${number}`), el("div", { class: "track" }, bar), words) };
+      const root = el("div", {}, el("span", {}, `unit ${number}`), el("div", { class: "track" }, bar), words);
+      return { bar, words, root };
     });
     return {
       root: el("div", { class: "paper units" }, ...rows.map(row => row.root)),
@@ -299,6 +303,6 @@
     };
   };
 
-  vaeLive.pictures = { EDGE, REACHES, apart, groupsOf, deviations, drawCodes, drawData, drawModel, drawPen, makeCurves,
-    makePlane, makeUnits, reachOf, remember };
+  vaeLive.pictures = { EDGE, REACHES, apart, deviations, drawCodes, drawData, drawModel, drawPen, groupsOf,
+    makeCurves, makePlane, makeUnits, reachOf, remember };
 })();

@@ -5,8 +5,8 @@
   const { button, choice, el, float32, int16, say, slider } = vaeLive.parts;
   const { landscape, logEvidence, stream } = vaeLive.vae;
   const { MOST, astray, makeRun, mean, median, posterior } = vaeLive.training;
-  const { EDGE, REACHES, groupsOf, deviations, drawCodes, drawData, drawModel, drawPen, makeCurves, makePlane, makeUnits,
-    reachOf, remember } = vaeLive.pictures;
+  const { EDGE, REACHES, deviations, drawCodes, drawData, drawModel, drawPen, groupsOf, makeCurves, makePlane,
+    makeUnits, reachOf, remember } = vaeLive.pictures;
 
   // What can be set: for each setting its name, and its values with the words for them.
   const asThey = values => Object.fromEntries(values.map(value => [value, value]));
@@ -58,10 +58,14 @@
   const BYTE = EDGE / 127;
 
   // Points as text, a byte for each number.
-  const packPoints = points => btoa(String.fromCharCode(...points.map(value => Math.round(value / BYTE) & 255)))
-    .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-  const unpackPoints = text =>
-    Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), letter => (letter.charCodeAt(0) << 24 >> 24) * BYTE);
+  const packPoints = points => {
+    const letters = points.map(value => String.fromCharCode(Math.round(value / BYTE) & 255));
+    return btoa(letters.join("")).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  };
+  const unpackPoints = text => {
+    const letters = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
+    return Array.from(letters, letter => (letter.charCodeAt(0) << 24 >> 24) * BYTE);
+  };
 
   const linkOf = (settings, own) => {
     const all = settings.data === "own" ? { ...settings, points: packPoints(own) } : settings;
@@ -100,13 +104,31 @@
   const ON_LINE = 2000; // codes of one unit
   const BRUSH = 5; // points for each place of the pen
   const SPREAD = 0.07;
+  const STROKE = 0.1; // how far the pen moves before it puts points again
+  const HERE = [0, 0];
+  const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1], Enter: HERE, " ": HERE };
   const OF_WATCHED = 80; // draws from the cloud of the watched point
-  const YOURS = "Your own settings. The weight of the KL, σₓ, the noise and the learning rate may change while it trains.";
-  const DRAW = "Draw at least ten points in the left picture: drag with mouse or finger, or move the pen with the arrow "
-    + "keys and press Enter. Then train.";
+  const LEAST = 10; // points
+  const YOURS = "Your own settings. The weight of the KL, σₓ, the noise and the learning rate may change "
+    + "while it trains.";
+  const DRAW = "Draw at least ten points in the left picture: drag with mouse or finger, or move the pen "
+    + "with the arrow keys and press Enter. Then train.";
 
+  const inside = value => Math.min(Math.max(value, -EDGE), EDGE);
+  const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
   const evenly = count => Array.from({ length: count }, (_, k) => k / count);
   const percent = share => `${Math.round(100 * share)} %`;
+
+  // The copies and the codes for those who can't see them.
+  const inWords = (look, reach) => {
+    if (!look) return { copies: "", codes: "No codes yet." };
+    const error = Math.sqrt(2 * mean(look.copies.map((value, k) => (value - look.x[k]) ** 2)));
+    const clouds = look.noise ? `clouds of median width ${say(median(deviations(look)))}` : "single codes without clouds";
+    return {
+      copies: `, copied with an error of ${say(error)}`,
+      codes: `Codes from −${reach} to ${reach}: ${clouds}. N(0, I) is dashed.`,
+    };
+  };
 
   // The sentence of an experiment and its chapter; a link, where the page says where the book is.
   const told = ({ title, words, chapter: [number, name] }) => {
@@ -137,15 +159,17 @@
       model: el("p", { class: "caption" }), curves: el("p", { class: "caption" }),
       units: el("p", { class: "caption" }, "KL of each unit") };
     const note = el("p", { class: "note", "aria-live": "polite" });
+    const titles = Object.entries(PRESETS).map(([key, { title }]) => [key, title]);
     const presets = choice({ label: "experiments", chosen: FIRST, picked: stage,
-      options: Object.fromEntries(Object.entries(PRESETS).map(([key, { title }]) => [key, title])) });
+      options: Object.fromEntries(titles) });
     const play = button("", () => timer ? pause() : train(), { class: "play" });
     const restartButton = button("Restart", () => restart());
     const copy = button("Copy link", copyLink);
     const alone = el("a", { class: "alone", target: "_blank" }, "Open alone");
     const clear = button("Clear points", () => { empty(); restart(); });
     const watch = slider({ label: "orange point", min: 0, max: 1, step: 1, value: 0,
-      say: k => String(k + 1), tell: k => `${k + 1}, ${placeOf(k)}`, moved: k => { watched = k; explain(); show(!timer); } });
+      say: k => String(k + 1), tell: k => `${k + 1}, ${placeOf(k)}`,
+      moved: k => { watched = k; explain(); show(!timer); } });
     const selects = Object.entries(OPTIONS).map(([key, [label, values]]) => {
       const options = Object.entries(values).map(([value, words]) => el("option", { value }, words));
       const select = el("select", { "aria-label": label, onchange: () => change({ [key]: select.value }) }, ...options);
@@ -178,7 +202,7 @@
     }
 
     function train(most = Infinity) {
-      if (count() < 10) { note.textContent = DRAW; return; }
+      if (count() < LEAST) { note.textContent = DRAW; return; }
       const end = Math.min(chosen && run.steps < STEPS ? STEPS : Infinity, run.steps + most);
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
       const later = next => calm ? setTimeout(next, CALM) : requestAnimationFrame(next);
@@ -239,11 +263,10 @@
     function announce(wrong = []) {
       presets.mark(chosen);
       selects.forEach(({ key, select }) => { select.value = settings[key]; });
-      const own = settings.data === "own";
-      if (own) restartButton.after(clear); else clear.remove();
-      planes.data.root.classList.toggle("draggable", own);
-      if (own) planes.data.root.tabIndex = 0; else planes.data.root.removeAttribute("tabindex");
-      const words = own ? [DRAW] : chosen ? told(PRESETS[chosen]) : [YOURS];
+      if (isOwn()) restartButton.after(clear); else clear.remove();
+      surface.classList.toggle("draggable", isOwn());
+      if (isOwn()) surface.tabIndex = 0; else surface.removeAttribute("tabindex");
+      const words = isOwn() ? [DRAW] : chosen ? told(PRESETS[chosen]) : [YOURS];
       note.replaceChildren(...wrong.length ? [`The link: ${wrong.join("; ")}.`] : words);
     }
 
@@ -271,16 +294,19 @@
 
     // --- the reader's points
 
+    const surface = planes.data.root;
+    const isOwn = () => settings.data === "own";
     const place = event => {
-      const box = planes.data.root.getBoundingClientRect();
-      return [(event.clientX - box.left) / box.width, (box.bottom - event.clientY) / box.height]
-        .map(share => Math.min(Math.max(EDGE * (2 * share - 1), -EDGE), EDGE));
+      const box = surface.getBoundingClientRect();
+      const across = (event.clientX - box.left) / box.width, up = (box.bottom - event.clientY) / box.height;
+      return [across, up].map(share => inside(EDGE * (2 * share - 1)));
     };
 
-    function put(middle) {
+    // Some points where the pen is, or as many as there may still be.
+    function put() {
       const random = stream(count() + 1).normals(2 * BRUSH);
       for (let k = 0; k < BRUSH && count() < MOST; k++) {
-        sets.own.points.push(...middle.map((value, i) => Math.min(Math.max(value + SPREAD * random[2 * k + i], -EDGE), EDGE)));
+        sets.own.points.push(...pen.map((value, i) => inside(value + SPREAD * random[2 * k + i])));
       }
       sets.own.along = evenly(count());
       recolour();
@@ -298,26 +324,31 @@
       watch.set(watched);
     }
 
-    planes.data.root.addEventListener("pointerdown", event => {
+    surface.addEventListener("pointerdown", event => {
       if (event.button) return;
-      if (settings.data !== "own") return pick(place(event));
+      if (!isOwn()) return pick(place(event));
       event.preventDefault();
-      planes.data.root.setPointerCapture(event.pointerId);
-      put(pen = place(event));
+      surface.setPointerCapture(event.pointerId);
+      pen = place(event);
+      put();
     });
-    planes.data.root.addEventListener("pointermove", event => {
+    surface.addEventListener("pointermove", event => {
       const now = place(event);
-      if (!planes.data.root.hasPointerCapture(event.pointerId) || Math.hypot(now[0] - pen[0], now[1] - pen[1]) < 0.1) return;
-      put(pen = now);
+      if (!surface.hasPointerCapture(event.pointerId) || distance(now, pen) < STROKE) return;
+      pen = now;
+      put();
     });
-    planes.data.root.addEventListener("pointerup", () => { if (settings.data === "own") { announceDrawn(); if (!timer) draw(true); } });
-    planes.data.root.addEventListener("keydown", event => {
-      const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1], Enter: [0, 0], " ": [0, 0] };
-      if (settings.data !== "own" || !(event.key in ways)) return;
+    surface.addEventListener("pointerup", () => {
+      if (!isOwn()) return;
+      announceDrawn();
+      if (!timer) draw(true);
+    });
+    surface.addEventListener("keydown", event => {
+      if (!isOwn() || !(event.key in KEYS)) return;
       event.preventDefault();
-      const [right, up] = ways[event.key];
-      pen = [pen[0] + 0.2 * right, pen[1] + 0.2 * up].map(value => Math.min(Math.max(value, -EDGE), EDGE));
-      if (!right && !up) put(pen);
+      const way = KEYS[event.key];
+      pen = pen.map((value, i) => inside(value + 2 * STROKE * way[i]));
+      if (way === HERE) put();
       announceDrawn();
       show(!timer);
     });
@@ -387,26 +418,25 @@
         planes.data.clear(EDGE);
         planes.codes.clear(REACHES[0]);
       }
-      if (settings.data === "own") drawPen(planes.data, pen);
+      if (isOwn()) drawPen(planes.data, pen);
       describe(draws, rest);
     }
 
-    // Captions, and at rest what a picture shows in words.
+    // Captions, and at rest what the pictures show in words.
     function describe(draws, rest) {
-      const reach = look ? reachOf(look) : REACHES[0];
-      captions.data.textContent = settings.data === "own" ? "your points, and lines to their copies" : "points, and lines to their copies";
+      const reach = look ? reachOf(look) : REACHES[0], steps = run.steps.toLocaleString("en");
+      const missing = look && rest ? `; ${percent(astray(draws, look.x))} miss` : "";
+      captions.data.textContent = `${isOwn() ? "your points" : "points"}, and lines to their copies`;
       captions.codes.textContent = `codes, −${reach} to ${reach}; N(0, I) dashed`;
-      const missed = look && rest ? `; ${percent(astray(draws, look.x))} miss` : "";
-      captions.model.textContent = `p(x) and draws${missed}`;
-      captions.curves.textContent = `nats a point, ${run.steps.toLocaleString("en")} steps; σₓ ${say(run.sigma())}, seed ${settings.seed}`;
+      captions.model.textContent = `p(x) and draws${missing}`;
+      captions.curves.textContent = `nats a point, ${steps} steps; σₓ ${say(run.sigma())}, seed ${settings.seed}`;
       if (!rest) return;
-      const error = look ? Math.sqrt(mean(look.copies.map((value, k) => (value - look.x[k]) ** 2)) * 2) : 0;
-      const wide = look?.noise ? `clouds of median width ${say(median(deviations(look)))}` : "single codes without clouds";
-      planes.data.root.setAttribute("aria-label", `${count()} points from −${EDGE} to ${EDGE}, copied with an error of ${say(error)}. `
-        + (settings.data === "own" ? "Arrow keys move the pen, Enter puts points there." : ""));
-      planes.codes.root.setAttribute("aria-label", look ? `The plane of codes from −${reach} to ${reach}: ${wide}, and N(0, I) dashed.` : "No codes yet.");
-      planes.model.root.setAttribute("aria-label", `p(x) as a landscape, and ${draws.length / 2} draws from it${missed} the data.`);
-      root.dataset.at = `${run.steps}`;
+      const told = inWords(look, reach);
+      const keys = isOwn() ? " Arrow keys move the pen, Enter puts points there." : "";
+      surface.setAttribute("aria-label", `${count()} points from −${EDGE} to ${EDGE}${told.copies}.${keys}`);
+      planes.codes.root.setAttribute("aria-label", told.codes);
+      planes.model.root.setAttribute("aria-label",
+        `p(x) as a landscape, and ${draws.length / 2} draws from it${missing}.`);
     }
 
     // --- the beginning

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,18 +11,19 @@ from torch.distributions import Normal
 from vae_book.figures import BLUE, GREEN, ORANGE
 from vae_book.live.packing import packed
 from vae_book.live.page import LiveFigure
-from vae_book.points import SHAPES, points
+from vae_book.points import SHAPES, Points, points
 from vae_core import VAE, History
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["vae_playground"]
 
-SHAPE, N, SIGMA_X = "blobs", 500, 0.15  # of what is shown first, as in playground.js
+SHAPE, N = "blobs", 500  # of what is shown first, as in playground.js
 EDGE = 2.6  # x₁ and x₂ go from −2.6 to 2.6
 INT16 = 32767
-ENTRIES = 120  # of the curves
+UNUSED = torch.zeros(1)  # the script's last number, for a learned σₓ
 SIDE, CELLS = 160, 96  # codes and places for p(x), in each direction
 INK, FAINT = "#22262b", "#c9ccd0"
 
@@ -49,8 +49,9 @@ def vae_playground(vae: VAE, history: History, *, name: str | None = None) -> Li
         )
     if not history.val_steps:
         raise ValueError("history: expected one of fit(…, val=…), got one without validation")
-    shapes = {shape: points(shape, N) for shape in SHAPES}
+    sets = {shape: points(shape, N) for shape in SHAPES}
     unit = EDGE / INT16
+    curves = _curves(history)
     data = {
         "unit": unit,
         "sets": {
@@ -58,29 +59,28 @@ def vae_playground(vae: VAE, history: History, *, name: str | None = None) -> Li
                 "points": packed((x / unit).round(), "int16"),
                 "along": packed((along / unit).round(), "int16"),
             }
-            for shape, (x, along) in shapes.items()
+            for shape, (x, along) in sets.items()
         },
         "start": {
-            "numbers": packed(torch.cat([p.detach().flatten() for p in numbers] + [torch.zeros(1)])),
+            "numbers": packed(torch.cat([*(p.detach().flatten() for p in numbers), UNUSED])),
             "steps": history.steps,
-            "past": _curves(history),
+            "past": curves,
         },
     }
-    return LiveFigure("playground", data, _picture(vae, shapes[SHAPE].x, data["start"]["past"]), name=name)
+    return LiveFigure("playground", data, _picture(vae, sets[SHAPE], curves), name=name)
 
 
 def _curves(history: History) -> list[list[float]]:
-    """Step, reconstruction and KL, from the first to the last, thinned out."""
-    rows = list(zip(history.val_steps, history.val["reconstruction"], history.val["KL"], strict=True))
-    every = max(len(rows) // ENTRIES, 1)
-    kept = rows[: -1 : every] + rows[-1:]
-    return [[step, round(float(r), 4), round(float(kl), 4)] for step, r, kl in kept]
+    """Step, reconstruction and KL after each validation."""
+    terms = history.val["reconstruction"], history.val["KL"]
+    rows = zip(history.val_steps, *terms, strict=True)
+    return [[step, round(float(r), 4), round(float(kl), 4)] for step, r, kl in rows]
 
 
-def density(vae: VAE) -> Tensor:
+def _density(vae: VAE) -> Tensor:
     """p(x) on a grid of the plane, rows from the bottom, by a sum over a grid of codes.
 
-    Shapes: ``[96, 96]``, from −3 to 3 in both directions.
+    Shapes: ``[96, 96]``, from −2.6 to 2.6 in both directions.
     """
     axis = torch.linspace(-4, 4, SIDE)
     z = torch.cartesian_prod(axis, axis)
@@ -88,47 +88,77 @@ def density(vae: VAE) -> Tensor:
     with torch.no_grad():
         mean = vae.decoder(z)
     places = (torch.arange(CELLS) + 0.5) / CELLS * 2 * EDGE - EDGE
-    across, up = (Normal(mean[:, i, None], vae.likelihood.sigma_x).log_prob(places).exp() for i in (0, 1))
+    p = Normal(mean[:, :, None], vae.likelihood.sigma_x)
+    across, up = p.log_prob(places).exp().unbind(dim=1)
     return torch.einsum("k,ku,kr->ur", share, up, across)
 
 
-def _picture(vae: VAE, x: Tensor, curves: list[list[float]]) -> Figure:
+def _picture(vae: VAE, points: Points, curves: list[list[float]]) -> Figure:
     """What the live figure shows at first: points and copies, codes, p(x) with draws, curves."""
     import matplotlib.pyplot as plt
-    from matplotlib.collections import EllipseCollection, LineCollection
 
-    x, along = x.float(), points(SHAPE, N).along
-    generator = torch.Generator().manual_seed(0)
+    figure, ((data, codes), (model, course)) = plt.subplots(
+        2, 2, figsize=(6.5, 6.3), layout="constrained"
+    )
+    x, along = points.x.float(), points.along
     with torch.no_grad():
         q = vae.encode(x)
         copies = vae.decoder(q.mean)
-        draws = vae.decoder(torch.randn(300, 2, generator=generator))
-    draws += vae.likelihood.sigma_x * torch.randn(300, 2, generator=generator)
-    figure, ((data, codes), (model, course)) = plt.subplots(2, 2, figsize=(6.5, 6.3), layout="constrained")
-    data.add_collection(LineCollection(torch.stack([x, copies], dim=1).numpy(), color=FAINT, lw=0.7))
-    data.scatter(*x.T, c=along, s=6, vmax=1.2)
-    data.scatter(*copies.T, color=INK, s=1.5)
-    data.set_title("points, and lines to their copies")
-    some = slice(None, None, N // 40)
-    codes.add_collection(EllipseCollection(*(2 * q.stddev[some]).T, 0, units="xy",
-        offsets=q.mean[some].numpy(), offset_transform=codes.transData, facecolor="none",
-        edgecolor=BLUE, lw=0.6))  # fmt: skip
-    codes.scatter(*q.mean.T, c=along, s=3, vmax=1.2)
-    angle = torch.linspace(0, 2 * math.pi, 100)
-    for radius in (1, 2):
-        codes.plot(radius * angle.cos(), radius * angle.sin(), "--", color=INK, lw=1)
-    codes.set_title("codes; N(0, I) dashed")
-    model.imshow(density(vae).sqrt(), origin="lower", extent=(-EDGE, EDGE, -EDGE, EDGE), cmap="Greys")
-    model.scatter(*draws.T, color=BLUE, s=3)
-    model.set_title("p(x), and draws from it")
-    for axes, edge in ((data, EDGE), (codes, 4), (model, EDGE)):
-        axes.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect=1, xticks=[-2, 0, 2], yticks=[-2, 0, 2])
-    step, reconstruction, kl = torch.tensor(curves).T
-    late = step >= 0.05 * step[-1]
-    for values, colour, words in ((reconstruction, ORANGE, "reconstruction"), (kl, GREEN, "KL"),
-                                  (reconstruction + kl, INK, "−ELBO")):  # fmt: skip
-        course.plot(step[late], values[late], color=colour)
-        course.annotate(words, (step[-1], values[-1]), (0, 5), textcoords="offset points", ha="right", color=colour)
-    course.set(xlabel="step", title="nats a point")
+    _draw_data(data, x, copies, along)
+    _draw_codes(codes, q.mean, q.stddev, along)
+    _draw_model(model, vae)
+    _draw_curves(course, torch.tensor(curves))
+    for axes, edge in ((data, EDGE), (codes, 3), (model, EDGE)):
+        ticks = [-2, 0, 2]
+        axes.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect=1, xticks=ticks, yticks=ticks)
     plt.close(figure)
     return figure
+
+
+def _draw_data(axes: Axes, x: Tensor, copies: Tensor, along: Tensor) -> None:
+    from matplotlib.collections import LineCollection
+
+    pairs = torch.stack([x, copies], dim=1).numpy()
+    axes.add_collection(LineCollection(pairs, color=FAINT, lw=0.7))
+    axes.scatter(*x.T.numpy(), c=along.numpy(), s=6, vmax=1.2)
+    axes.scatter(*copies.T.numpy(), color=INK, s=1.5)
+    axes.set_title("points, and lines to their copies")
+
+
+def _draw_codes(axes: Axes, mean: Tensor, stddev: Tensor, along: Tensor) -> None:
+    from matplotlib.patches import Ellipse
+
+    axes.scatter(*mean.T.numpy(), c=along.numpy(), s=3, vmax=1.2)
+    outline = {"facecolor": "none", "edgecolor": BLUE, "lw": 0.6}
+    for middle, (across, up) in zip(mean[::12].tolist(), stddev[::12].tolist(), strict=True):
+        axes.add_patch(Ellipse(middle, 2 * across, 2 * up, **outline))
+    for radius in (1, 2):
+        axes.add_patch(Ellipse((0, 0), 2 * radius, 2 * radius, fill=False, ls="--", color=INK))
+    axes.set_title("codes; N(0, I) dashed")
+
+
+def _draw_model(axes: Axes, vae: VAE) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z, noise = torch.randn(2, 300, 2, generator=generator)
+    with torch.no_grad():
+        draws = vae.decoder(z) + vae.likelihood.sigma_x * noise
+    square = (-EDGE, EDGE, -EDGE, EDGE)
+    axes.imshow(_density(vae).sqrt().numpy(), origin="lower", extent=square, cmap="Greys")
+    axes.scatter(*draws.T.numpy(), color=BLUE, s=3)
+    axes.set_title("p(x), and draws from it")
+
+
+def _draw_curves(axes: Axes, curves: Tensor) -> None:
+    step, reconstruction, kl = curves.T.numpy()
+    bound = reconstruction + kl
+    lines = (
+        (reconstruction, ORANGE, "reconstruction", -14),
+        (kl, GREEN, "KL", 6),
+        (bound, INK, "−ELBO", 6),
+    )
+    for values, colour, words, above in lines:
+        axes.plot(step, values, color=colour)
+        axes.annotate(words, (step[-1], values[-1]), (0, above), textcoords="offset points",
+                      ha="right", color=colour)  # fmt: skip
+    axes.set(xlabel="step", title="nats a point")
+    axes.margins(y=0.12)

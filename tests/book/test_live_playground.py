@@ -4,9 +4,11 @@ vae_core, its links, and that each experiment ends where its sentence says.
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -374,6 +376,15 @@ def test_what_is_wrong_with_a_link_is_said(script, link, said):
     assert got["settings"]["width"] == "32" and got["settings"]["seed"] == "1"
 
 
+def test_the_links_of_the_page_are_right(script):
+    page = Path(__file__).parents[2] / "book/pages/playground.md"
+    links = re.findall(r'href="(#[^"]+=[^"]+)"', page.read_text("utf-8"))
+    assert len(links) == 2
+    for link in links:
+        got = script(f"readLink({js(html.unescape(link))})")
+        assert got["wrong"] == [] and got["settings"] != script("USUAL")
+
+
 def test_another_anchor_of_the_page_is_no_link(script):
     assert script("[readLink(''), readLink('#try-this')]") == [None, None]
 
@@ -416,7 +427,8 @@ def test_the_figure_holds_the_trained_model_and_all_points(script, made):
     vae, history = made
     live = vae_playground(vae, history, name="vae_playground")
     assert live.html().startswith(
-        '<div class="live" data-figure="playground" data-needs="vae training pictures"'
+        '<div class="live" data-figure="playground" data-name="vae_playground"'
+        ' data-needs="vae training pictures">'
     )
     x = points("blobs").x
     for shape, packed in live.data["sets"].items():

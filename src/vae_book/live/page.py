@@ -73,7 +73,7 @@ class LiveFigure:
         name = f' data-name="{self.name}"' if self.data else ""
         needs = f' data-needs="{" ".join(NEEDS[self.figure])}"' if self.figure in NEEDS else ""
         room = f' style="{self.room}"' if self.room else ""
-        return f'<div class="live" data-figure="{self.figure}"{needs}{name}{room}><div></div></div>'
+        return f'<div class="live" data-figure="{self.figure}"{name}{needs}{room}><div></div></div>'
 
     def publish(self, folder: Path) -> None:
         """Write the data for the site, whole or not at all."""

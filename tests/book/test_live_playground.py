@@ -36,7 +36,7 @@ def script():
     with scripts(*NEEDS["playground"], "playground") as v8:
         v8.eval(
             "const v = vaeLive.vae, t = vaeLive.training, p = vaeLive.pictures;"
-            "const { OPTIONS, PRESETS, STEPS, USUAL, linkOf, readLink } ="
+            "const { OPTIONS, PRESETS, STEPS, USUAL, experimentOf, linkOf, readLink } ="
             " vaeLive.figures.playground.arithmetic;"
             "const plain = value => ArrayBuffer.isView(value) ? Array.from(value) : value;"
         )
@@ -165,6 +165,78 @@ def test_fifty_steps_are_pytorch_s(script, twin):
     now = torch.tensor(got, dtype=torch.float64)
     assert (now - before).abs().max() > 0.1  # it has gone somewhere
     torch.testing.assert_close(now, made.numbers(), rtol=1e-6, atol=1e-7)
+
+
+# ---------------------------------------------------------------------------- a run
+
+
+def steps_of(script, changes: list[dict[str, str]], **settings: str) -> Tensor:
+    """The numbers of a run after one step with each of some changes of its settings."""
+    x = points("moons", 60).x.flatten().tolist()
+    got = script(
+        f"(() => {{ const settings = {{ ...USUAL, ...{js(settings)} }};"
+        f"const run = t.makeRun(settings, {x});"
+        f"for (const change of {js(changes)}) {{ Object.assign(settings, change); run.step(); }}"
+        "return run.numbers; })()"
+    )
+    return torch.tensor(got, dtype=torch.float64)
+
+
+def test_settings_act_while_it_trains(script):
+    start = steps_of(script, [])
+    one = steps_of(script, [{}])
+    assert torch.equal(steps_of(script, [{"rate": "0.005"}]), one)  # as usual
+    torch.testing.assert_close(steps_of(script, [{"rate": "0.01"}]) - start, 2 * (one - start))
+    two = steps_of(script, [{}, {}])
+    for change in ({"weight": "100"}, {"sigma": "1"}, {"noise": "off"}, {"sigma": "learned"}):
+        assert not torch.allclose(steps_of(script, [{}, change]), two, atol=1e-6)
+    off = {"noise": "off"}  # then a code has no KL, whatever it weighs
+    assert torch.equal(steps_of(script, [off, {"weight": "100"}]), steps_of(script, [off, {}]))
+
+
+def test_each_step_has_noise_and_a_batch_of_its_own(script):
+    """Adam's step is the same after a step that moved nothing, if the gradient was the same."""
+    x = points("moons", 300).x
+    same = x[:1].expand(300, 2)  # then only the noise differs
+    for some, settings in ((same, {}), (x, {"noise": "off"})):
+
+        def after(waits: int, some: Tensor = some, settings: dict = settings) -> Tensor:
+            got = script(
+                f"(() => {{ const settings = {{ ...USUAL, ...{js(settings)}, rate: '0' }};"
+                f"const run = t.makeRun(settings, {some.flatten().tolist()});"
+                f"for (let k = 0; k < {waits}; k++) run.step();"
+                "settings.rate = '0.01'; run.step(); return run.numbers; })()"
+            )
+            return torch.tensor(got, dtype=torch.float64)
+
+        assert (after(0) - after(1)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("decoder", ["z", "x"])
+def test_what_there_is_to_see_of_a_run(script, decoder):
+    """Copies, clouds and draws are the model's own, with all that the decoder sees."""
+    twin = trained(2, sees=decoder == "x")
+    x = points("moons", 50).x
+    settings = {"width": "16", "sigma": "0.2", "decoder": decoder}
+    noise = torch.randn(6, 2, dtype=torch.float64)
+    got = script(
+        f"(() => {{ const settings = {{ ...USUAL, ...{js(settings)} }};"
+        f"const run = t.makeRun(settings, {x.flatten().tolist()}, {js(twin.numbers())});"
+        "const look = run.look(), draws = run.draws(); settings.sigma = '1';"
+        f"return {{ ...look, cloud: run.cloud(look, 7, {js(noise)}), draws, wide: run.draws() }};"
+        "})()"
+    )
+    got = {name: torch.tensor(got[name], dtype=torch.float64) for name in
+           ("copies", "cloud", "draws", "wide")}  # fmt: skip
+    with torch.no_grad():
+        q = twin.vae.encode(x)
+        copies = twin.mean(q.mean, x)
+        cloud = twin.mean(q.mean[7] + q.stddev[7] * noise, x[7].expand(6, 2))
+    torch.testing.assert_close(got["copies"].reshape(-1, 2), copies)
+    torch.testing.assert_close(got["cloud"].reshape(-1, 2), cloud)
+    added = (got["wide"] - got["draws"]).reshape(-1, 2)[:, 0] / 0.8  # σₓ from 0.2 to 1
+    assert len(added) == 300 and abs(added.std().item() - 1) < 0.15
+    assert abs(added.mean().item()) < 0.2
 
 
 # ---------------------------------------------------------------------------- random numbers
@@ -338,16 +410,22 @@ def test_experiments_are_settings_that_can_be_chosen(script):
     assert set(usual) == {*options, "seed"}
     for key, preset in script("PRESETS").items():
         for name, value in {**usual, **preset["change"]}.items():
-            assert name == "seed" or value in options[name][1], (key, name)
+            assert name == "seed" or value in dict(options[name][1]), (key, name)
+        assert script(f"experimentOf({{ ...USUAL, ...PRESETS.{key}.change, seed: '9' }})") == key
         assert len(re.findall(r"[.!?]( |$)", preset["words"])) == 1, "one sentence"
-    assert set(options["data"][1]) == {*SHAPES, "own"}
+    assert list(dict(options["data"][1])) == [*SHAPES, "own"]
+    for key in ("latent", "width", "weight", "rate"):
+        values = [float(value) for value, _ in options[key][1]]
+        assert values == sorted(values)
+    for change in ({"weight": "100", "noise": "off"}, {"data": "ring"}, {"rate": "0.01"}):
+        assert script(f"experimentOf({{ ...USUAL, ...{js(change)} }})") is None
 
 
 def test_a_link_carries_all_settings(script):
     settings = {"data": "ring", "latent": "1", "width": "8", "weight": "0.05", "sigma": "learned",
                 "noise": "off", "decoder": "x", "rate": "0.002", "seed": "42"}  # fmt: skip
     got = script(f"readLink(linkOf({js(settings)}, []))")
-    assert got == {"settings": settings, "own": [], "wrong": []}
+    assert got == {"settings": settings, "own": None, "wrong": []}
 
 
 def test_a_link_carries_the_reader_s_points(script):
@@ -366,6 +444,9 @@ def test_a_link_carries_the_reader_s_points(script):
         ("#data=moons&seed=x1", "seed: expected a number of up to six digits, got x1"),
         ("#data=moons&weight", "weight: expected"),
         ("#data=moons&depth=3", "there is no setting depth"),
+        ("#data=moons&constructor=1", "there is no setting constructor"),
+        ("#data=moons&__proto__=1", "there is no setting __proto__"),
+        ("#data=moons&weight=toString", "weight: expected 0, 0.05"),
         ("#data=own&points=%%%", "its points can't be read"),
         ("#data=own&points=AAAA", "points: expected up to 500 pairs"),
     ],
@@ -450,7 +531,10 @@ def test_the_figure_holds_the_trained_model_and_all_points(script, made):
 def test_another_make_of_vae_is_refused(made):
     vae, history = made
     gaussian = GaussianLikelihood(0.15, activation=nn.Identity())
-    others = VAE(2, (16, 16), 2, gaussian), VAE(1, (32, 32), 2, gaussian), VAE(2, (32, 32), 2)
+    wide = GaussianLikelihood(0.5, activation=nn.Identity())
+    bounded = GaussianLikelihood(0.15)
+    others = [VAE(2, (16, 16), 2, gaussian), VAE(1, (32, 32), 2, gaussian)]
+    others += [VAE(2, (32, 32), 2, likelihood) for likelihood in (None, wide, bounded)]
     for other in others:
         with pytest.raises(ValueError, match=r"^vae: expected VAE\(2, hidden=\(32, 32\)"):
             vae_playground(other, history)

@@ -132,6 +132,37 @@ def test_a_link_opens_what_it_says(tab):
     assert "width: expected 8, 16, 32, got 99" in bad.locator(".note").inner_text()
 
 
+def test_a_link_on_the_page_shows_the_figure_and_keeps_the_reader_s_points(tab):
+    box = tab.figure(PAGE, 0)
+    box.get_by_label("data", exact=True).select_option("own")
+    plane = box.locator(".of-data .plane")
+    plane.press("Enter")
+    tab.page.locator("a", has_text="The same, with σₓ learned.").click()
+    top = box.evaluate("e => e.getBoundingClientRect().top")
+    assert -50 < top < 300
+    assert "sigma=learned" in box.locator("a.alone").get_attribute("href")
+    box.get_by_label("data", exact=True).select_option("own")
+    assert points(box) == 5
+
+
+def test_an_experiment_is_named_only_if_it_was_one_from_the_start(tab):
+    box = tab.figure(PAGE, 0)
+    weight = box.get_by_label("weight of the KL", exact=True)
+    weight.select_option("100")
+    pressed = box.locator(".presets button[aria-pressed=true]")
+    assert pressed.count() == 0 and "Your own settings" in box.locator(".note").inner_text()
+    press(box, "Restart")
+    assert pressed.all_inner_texts() == ["Posterior collapse"]
+    texts = weight.locator("option").all_inner_texts()
+    assert texts == ["0", "0.05", "0.2", "0.5", "1", "2", "5", "20", "100"]
+
+
+def test_what_was_seen_goes_with_the_points(tab):
+    box = tab.figure(PAGE + "#data=own", 0)
+    for panel in (".curves", ".units"):
+        assert not any(e.is_visible() for e in box.locator(f"{panel} *").all())
+
+
 def test_a_link_to_an_experiment_says_which(tab):
     box = tab.figure(PAGE + "#data=ring&sigma=0.1", 0)
     chosen = box.locator(".presets button[aria-pressed=true]")
@@ -169,6 +200,14 @@ def test_points_drawn_with_keys(tab):
         plane.press(key)
     note = box.locator(".note").inner_text()
     assert note == "15 points; the pen is at (0.4, 0.2)."
+    press(box, "▶ Train")
+    for key in ("ArrowUp", "Enter", "ArrowUp", "Enter"):  # while it trains
+        plane.press(key)
+    press(box, "■ Pause")
+    assert points(box) == 25 and "−log p(x)" in box.locator(".curves").inner_text()
+    press(box, "Clear points")
+    for key in ("Enter", "Enter", "Enter"):
+        plane.press(key)
     assert accessible(tab) == []
     assert points(box) == 15
 

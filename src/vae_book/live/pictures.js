@@ -4,6 +4,7 @@
 (() => {
   "use strict";
   const { canvas, el, say, svg } = vaeLive.parts;
+  const { REACH } = vaeLive.vae;
   const EDGE = 2.6; // x₁ and x₂ go from -2.6 to 2.6
   const SIZE = 520; // of a plane's canvas, in pixels
   const INK = "#22262b", GREY = "#8b9199", ORANGE = "#d55e00";
@@ -11,7 +12,6 @@
   const CELLS = 40; // of the shading of q(z), in each direction
   const SHOWN = 40; // clouds, and draws from each
   const IN_CLOUD = 10;
-  const PRIOR = 4; // the codes that explain a point are sought from -4 to 4
 
   // The colour at a place along a shape, from 0 to 1.
   const colourOf = along => {
@@ -107,7 +107,7 @@
 
   // The points whose clouds are drawn.
   const shown = count => {
-    const every = Math.max(Math.floor(count / SHOWN), 1);
+    const every = Math.ceil(count / SHOWN);
     return Array.from({ length: Math.ceil(count / every) }, (_, k) => k * every);
   };
 
@@ -167,7 +167,7 @@
   const drawField = (plane, { look, groups, watched, explains }, reach) => {
     const { count, noise } = look, middles = pairs(look.mu), sigma = pairs(deviations(look));
     if (noise) plane.shade(allCodes(look, CELLS, reach), CELLS, reach, [0, 114, 178], 0.45);
-    if (explains) plane.shade(explains.values, explains.side, PRIOR, [213, 94, 0], 0.9);
+    if (explains) plane.shade(explains.values, explains.side, REACH, [213, 94, 0], 0.9);
     for (const k of [1, 2]) plane.ellipse(0, 0, k, k, INK, 2.5, [9, 7]);
     const outlined = new Set(noise ? shown(count) : []);
     for (const { colour, members } of groups) {
@@ -204,7 +204,7 @@
     plane.dots([[mu[watched], low]], 6, ORANGE);
     if (noise) bell(watched, ORANGE, 5);
     if (explains) {
-      const { side: count, values } = explains, place = k => PRIOR * (2 * (k + 0.5) / count - 1);
+      const { side: count, values } = explains, place = k => REACH * (2 * (k + 0.5) / count - 1);
       const heights = Array.from(values, (value, k) => [place(k), ground + 0.5 * reach * value]);
       plane.line(heights, "rgb(213 94 0 / 55%)", 3, [3, 3]);
     }
@@ -278,8 +278,7 @@
         gap.hidden = !(known[3] && values[2] > evidence);
         gap.style.top = `${100 * up(values[2])}%`;
         gap.style.height = `${100 * (up(evidence) - up(values[2]))}%`;
-        root.setAttribute("aria-label", "Curves over training, in nats a point. Now "
-          + keys.filter((_, k) => known[k]).map((key, k) => `${LINES[key]} ${say(of[key](last))}`).join(", ") + ".");
+        return labels.map(label => label.textContent).filter(Boolean).join(", ");
       },
     };
   };
@@ -297,7 +296,7 @@
         root.classList.toggle("absent", k >= units.length);
         if (k >= units.length) return;
         const { kl, active } = units[k], state = active ? "active" : "silent";
-        bar.style.width = `${Math.min(100 * kl / 4, 100) * noise}%`;
+        bar.style.width = noise ? `${Math.min(100 * kl / 4, 100)}%` : "0";
         words.textContent = noise ? `${say(kl)} nats, ${state}` : `no noise, ${state}`;
       }),
     };

@@ -9,16 +9,17 @@
     makeUnits, reachOf, remember } = vaeLive.pictures;
 
   // What can be set: for each setting its name, and its values with the words for them.
-  const asThey = values => Object.fromEntries(values.map(value => [value, value]));
+  // The values are pairs, for the keys of an object that look like numbers would come first.
+  const asThey = values => values.map(value => [value, value]);
   const OPTIONS = {
-    data: ["data", { moons: "two moons", ring: "ring", blobs: "five blobs", spiral: "spiral", wave: "wave",
-      own: "draw your own" }],
+    data: ["data", [["moons", "two moons"], ["ring", "ring"], ["blobs", "five blobs"], ["spiral", "spiral"],
+      ["wave", "wave"], ["own", "draw your own"]]],
     latent: ["latent units", asThey(["1", "2"])],
     width: ["network width", asThey(["8", "16", "32"])],
     weight: ["weight of the KL", asThey(["0", "0.05", "0.2", "0.5", "1", "2", "5", "20", "100"])],
-    sigma: ["σₓ", { learned: "learned", ...asThey(["0.05", "0.1", "0.15", "0.2", "0.5", "1"]) }],
+    sigma: ["σₓ", asThey(["learned", "0.05", "0.1", "0.15", "0.2", "0.5", "1"])],
     noise: ["noise", asThey(["on", "off"])],
-    decoder: ["decoder sees", { z: "the code z", x: "z and x₁" }],
+    decoder: ["decoder sees", [["z", "the code z"], ["x", "z and x₁"]]],
     rate: ["learning rate", asThey(["0.001", "0.002", "0.005", "0.01", "0.02"])],
   };
   const RESTART = ["data", "latent", "width", "decoder", "seed"]; // the others may change on the way
@@ -78,21 +79,34 @@
     const asked = new Map(hash.slice(1).split("&").map(pair => pair.split("=", 2)));
     if (!asked.has("data")) return null;
     const settings = { ...USUAL }, wrong = [];
-    let own = [];
+    let own = null;
     for (const [key, value] of asked) {
+      const values = Object.hasOwn(OPTIONS, key) ? OPTIONS[key][1].map(([each]) => each) : [];
       if (key === "points") {
         try { own = unpackPoints(value); } catch { wrong.push("its points can't be read"); }
-      } else if (key === "seed" ? SEED.test(value) : OPTIONS[key] && Object.hasOwn(OPTIONS[key][1], value)) {
+      } else if (key === "seed" ? SEED.test(value) : values.includes(value)) {
         settings[key] = value;
-      } else if (key in USUAL) {
-        const values = key === "seed" ? "a number of up to six digits" : Object.keys(OPTIONS[key][1]).join(", ");
-        wrong.push(`${key}: expected ${values}, got ${value}; it is ${USUAL[key]} now`);
+      } else if (Object.hasOwn(USUAL, key)) {
+        const expected = key === "seed" ? "a number of up to six digits" : values.join(", ");
+        wrong.push(`${key}: expected ${expected}, got ${value}; it is ${USUAL[key]} now`);
       } else {
         wrong.push(`there is no setting ${key}`);
       }
     }
-    if (own.length % 2 || own.length > 2 * MOST) { own = []; wrong.push(`points: expected up to ${MOST} pairs`); }
+    if (own?.length % 2 || own?.length > 2 * MOST) {
+      own = null;
+      wrong.push(`points: expected up to ${MOST} pairs`);
+    }
     return { settings, own, wrong };
+  };
+
+  // The experiment that settings are, whatever the seed; null if they are none.
+  const experimentOf = settings => {
+    const same = key => {
+      const wanted = { ...USUAL, ...PRESETS[key].change, seed: settings.seed };
+      return Object.keys(wanted).every(name => wanted[name] === settings[name]);
+    };
+    return Object.keys(PRESETS).find(same) ?? null;
   };
 
   // --- the figure --------------------------------------------------------------------------------
@@ -146,7 +160,7 @@
       [name, { points: unpack(points), along: unpack(along) }]));
     sets.own = { points: [], along: [] };
     let settings = { ...USUAL }, chosen = FIRST, watched = 0, pen = [0, 0];
-    let run, past, groups, still, look, side, nodes, density, evidence, explains, timer = 0, frames = 0;
+    let run, past, groups, still, look, side, nodes, density, evidence, explains, timer = null, frames = 0, origin;
 
     const points = () => sets[settings.data];
     const count = () => points().points.length / 2;
@@ -159,11 +173,16 @@
       model: el("p", { class: "caption" }), curves: el("p", { class: "caption" }),
       units: el("p", { class: "caption" }, "KL of each unit") };
     const note = el("p", { class: "note", "aria-live": "polite" });
+    const heard = el("p", { class: "heard", role: "status" });
     const titles = Object.entries(PRESETS).map(([key, { title }]) => [key, title]);
     const presets = choice({ label: "experiments", chosen: FIRST, picked: stage,
       options: Object.fromEntries(titles) });
     const play = button("", () => timer ? pause() : train(), { class: "play" });
-    const restartButton = button("Restart", () => restart());
+    const restartButton = button("Restart", () => {
+      chosen = experimentOf(settings);
+      announce();
+      restart();
+    });
     const copy = button("Copy link", copyLink);
     const alone = el("a", { class: "alone", target: "_blank" }, "Open alone");
     const clear = button("Clear points", () => { empty(); restart(); });
@@ -171,7 +190,7 @@
       say: k => String(k + 1), tell: k => `${k + 1}, ${placeOf(k)}`,
       moved: k => { watched = k; explain(); show(!timer); } });
     const selects = Object.entries(OPTIONS).map(([key, [label, values]]) => {
-      const options = Object.entries(values).map(([value, words]) => el("option", { value }, words));
+      const options = values.map(([value, words]) => el("option", { value }, words));
       const select = el("select", { "aria-label": label, onchange: () => change({ [key]: select.value }) }, ...options);
       return { key, select, root: el("label", {}, el("span", {}, label), select) };
     });
@@ -179,7 +198,7 @@
     const panel = (name, drawn) => el("div", { class: `panel of-${name}` }, captions[name], drawn.root);
     root.classList.add("trainer");
     presets.root.classList.add("presets");
-    root.append(presets.root, note,
+    root.append(presets.root, note, heard,
       el("div", { class: "controls" }, play, button("Step", () => { pause(); train(1); }),
         restartButton, button("New seed", () => change({ seed: String(1 + Number(settings.seed) % 999999) })),
         onSite ? copy : "", book ? alone : ""),
@@ -196,8 +215,8 @@
       run = makeRun(settings, points().points, numbers);
       run.steps = steps;
       past = before;
+      origin = numbers ? "trained by PyTorch" : `seed ${settings.seed}`;
       still = stream(Number(settings.seed) + 2e6).normals(OF_WATCHED * Number(settings.latent));
-      recolour();
       draw(true);
     }
 
@@ -205,7 +224,10 @@
       if (count() < LEAST) { note.textContent = DRAW; return; }
       const end = Math.min(chosen && run.steps < STEPS ? STEPS : Infinity, run.steps + most);
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-      const later = next => calm ? setTimeout(next, CALM) : requestAnimationFrame(next);
+      const later = next => { // a function that calls it off
+        const id = calm ? setTimeout(next, CALM) : requestAnimationFrame(next);
+        return () => calm ? clearTimeout(id) : cancelAnimationFrame(id);
+      };
       const next = () => {
         if (!root.isConnected) return stop();
         const some = run.steps + (calm ? 200 : Math.min(FASTEST, 1 + run.steps / 25));
@@ -220,9 +242,8 @@
     }
 
     function stop() {
-      clearTimeout(timer);
-      cancelAnimationFrame(timer);
-      timer = 0;
+      timer?.();
+      timer = null;
       play.textContent = "▶ Train";
     }
 
@@ -243,21 +264,13 @@
       train();
     }
 
-    // The experiment that these settings are, whatever the seed; null if they are none.
-    function staged() {
-      const same = key => {
-        const wanted = { ...USUAL, ...PRESETS[key].change, seed: settings.seed };
-        return Object.keys(wanted).every(name => wanted[name] === settings[name]);
-      };
-      return Object.keys(PRESETS).find(same) ?? null;
-    }
-
     function change(some) {
       Object.assign(settings, some);
-      chosen = staged();
+      const anew = Object.keys(some).some(key => RESTART.includes(key));
+      chosen = anew || run.steps === 0 ? experimentOf(settings) : null; // it must have been so from the start
       announce();
       share();
-      if (Object.keys(some).some(key => RESTART.includes(key))) restart(); else draw(!timer);
+      if (anew) restart(); else draw(!timer);
     }
 
     function announce(wrong = []) {
@@ -266,14 +279,18 @@
       if (isOwn()) restartButton.after(clear); else clear.remove();
       surface.classList.toggle("draggable", isOwn());
       if (isOwn()) surface.tabIndex = 0; else surface.removeAttribute("tabindex");
+      surface.setAttribute("role", isOwn() ? "application" : "img");
       const words = isOwn() ? [DRAW] : chosen ? told(PRESETS[chosen]) : [YOURS];
       note.replaceChildren(...wrong.length ? [`The link: ${wrong.join("; ")}.`] : words);
+      pointAlone();
     }
 
     // The address of the page holds all settings and the reader's points, and so does a link to the
     // playground alone.
     function share() {
-      if (onSite) window.history.replaceState(null, "", pointAlone());
+      const link = pointAlone();
+      if (!onSite) return;
+      try { window.history.replaceState(null, "", link); } catch { /* asked for too often: it stays as it is */ }
     }
 
     function pointAlone() {
@@ -309,7 +326,6 @@
         sets.own.points.push(...pen.map((value, i) => inside(value + SPREAD * random[2 * k + i])));
       }
       sets.own.along = evenly(count());
-      recolour();
       if (!timer) draw(false);
     }
 
@@ -317,16 +333,8 @@
       sets.own.points.length = sets.own.along.length = 0;
     }
 
-    function recolour() {
-      groups = groupsOf(points().along);
-      watched = Math.min(watched, Math.max(count() - 1, 0));
-      watch.input.max = Math.max(count() - 1, 1);
-      watch.set(watched);
-    }
-
     surface.addEventListener("pointerdown", event => {
-      if (event.button) return;
-      if (!isOwn()) return pick(place(event));
+      if (event.button || !isOwn()) return;
       event.preventDefault();
       surface.setPointerCapture(event.pointerId);
       pen = place(event);
@@ -338,11 +346,15 @@
       pen = now;
       put();
     });
-    surface.addEventListener("pointerup", () => {
+    const lifted = () => {
       if (!isOwn()) return;
       announceDrawn();
+      share();
       if (!timer) draw(true);
-    });
+    };
+    surface.addEventListener("pointerup", lifted);
+    surface.addEventListener("pointercancel", lifted);
+    surface.addEventListener("click", event => { if (!isOwn() && count()) pick(place(event)); });
     surface.addEventListener("keydown", event => {
       if (!isOwn() || !(event.key in KEYS)) return;
       event.preventDefault();
@@ -350,12 +362,12 @@
       pen = pen.map((value, i) => inside(value + 2 * STROKE * way[i]));
       if (way === HERE) put();
       announceDrawn();
-      show(!timer);
+      if (way === HERE) share();
+      if (!timer) draw(true);
     });
 
     function announceDrawn() {
       note.textContent = `${count()} points; the pen is at (${say(pen[0], 1)}, ${say(pen[1], 1)}).`;
-      share();
     }
 
     function pick([x, y]) {
@@ -378,17 +390,29 @@
     // finely at rest, and only then the evidence of all points.
     function draw(rest) {
       look = count() ? run.look() : null;
+      root.classList.toggle("empty", !look);
+      groups = groupsOf(points().along);
+      watched = Math.min(watched, Math.max(count() - 1, 0));
+      watch.input.max = Math.max(count() - 1, 1);
+      watch.set(watched);
       if (rest || frames++ % 8 === 0) {
         const fineness = rest ? FINE : COARSE;
         side = run.model.latent === 1 ? ON_LINE : fineness;
         nodes = run.quadrature(side);
         density = landscape(nodes, fineness, EDGE);
-        evidence = rest && look?.noise ? logEvidence(nodes, look.x) : null;
+        evidence = rest && look?.noise ? evidenceOf(nodes, look) : null;
         if (evidence && chosen && PRESETS[chosen].loosest) watch.set(watched = loosest());
         explain();
       }
       if (look) remember(past, run.steps, look.terms);
       show(rest);
+    }
+
+    // log p(x) of all points, or null where it would lie below the ELBO: then codes lie beyond the grid,
+    // or the true posteriors between its lines.
+    function evidenceOf(nodes, { x, terms }) {
+      const found = logEvidence(nodes, x);
+      return mean(found) < -(terms.reconstruction + terms.kl) - 0.01 ? null : found;
     }
 
     // The point whose ELBO lies farthest below its log p(x).
@@ -412,7 +436,9 @@
         const scene = { run, look, groups, watched, still, explains };
         drawData(planes.data, scene);
         drawCodes(planes.codes, scene);
-        curves.draw(past, look.noise, evidence && rest ? -mean(evidence) : NaN);
+        const terms = curves.draw(past, look.noise, evidence && rest ? -mean(evidence) : NaN);
+        if (rest) curves.root.setAttribute("aria-label", `Curves over training, in nats a point. Now ${terms}.`);
+        if (rest) heard.textContent = `${run.steps.toLocaleString("en")} steps: ${terms}.`;
         units.draw(look);
       } else {
         planes.data.clear(EDGE);
@@ -429,7 +455,7 @@
       captions.data.textContent = `${isOwn() ? "your points" : "points"}, and lines to their copies`;
       captions.codes.textContent = `codes, −${reach} to ${reach}; N(0, I) dashed`;
       captions.model.textContent = `p(x) and draws${missing}`;
-      captions.curves.textContent = `nats a point, ${steps} steps; σₓ ${say(run.sigma())}, seed ${settings.seed}`;
+      captions.curves.textContent = `nats a point, ${steps} steps; σₓ ${say(run.sigma())}, ${origin}`;
       if (!rest) return;
       const told = inWords(look, reach);
       const keys = isOwn() ? " Arrow keys move the pen, Enter puts points there." : "";
@@ -446,21 +472,28 @@
       const link = onSite ? readLink(location.hash) : null;
       if (link) {
         ({ settings } = link);
-        sets.own.points = link.own;
-        sets.own.along = evenly(link.own.length / 2);
-        chosen = staged();
+        if (link.own) {
+          sets.own.points = link.own;
+          sets.own.along = evenly(link.own.length / 2);
+        }
+        chosen = experimentOf(settings);
         announce(link.wrong);
         restart();
       } else {
         announce();
-        pointAlone();
         restart(Float64Array.from(float32(data.start.numbers)), data.start.steps, [...data.start.past]);
       }
     }
 
     begin();
-    if (onSite) window.addEventListener("hashchange", () => { if (readLink(location.hash)) begin(); });
+    if (onSite) {
+      window.addEventListener("hashchange", () => {
+        if (!readLink(location.hash)) return;
+        begin();
+        root.scrollIntoView({ block: "start" });
+      });
+    }
   };
 
-  vaeLive.figures.playground.arithmetic = { OPTIONS, PRESETS, STEPS, USUAL, linkOf, readLink };
+  vaeLive.figures.playground.arithmetic = { OPTIONS, PRESETS, STEPS, USUAL, experimentOf, linkOf, readLink };
 })();

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Normal
 
 from vae_book.figures import BLUE, GREEN, ORANGE
 from vae_book.live.packing import packed
 from vae_book.live.page import LiveFigure
 from vae_book.points import SHAPES, Points, points
-from vae_core import VAE, History
+from vae_core import VAE, GaussianLikelihood, History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["vae_playground"]
 
-SHAPE, N = "blobs", 500  # of what is shown first, as in playground.js
+SHAPE, N, SIGMA_X = "blobs", 500, 0.15  # of what is shown first, as in playground.js
 EDGE = 2.6  # x₁ and x₂ go from −2.6 to 2.6
 INT16 = 32767
 UNUSED = torch.zeros(1)  # the script's last number, for a learned σₓ
@@ -41,11 +41,14 @@ def vae_playground(vae: VAE, history: History, *, name: str | None = None) -> Li
     numbers = [p for part in (vae.encoder, vae.decoder) for p in part.parameters()]
     wanted = [(32, 2), (32,), (32, 32), (32,), (4, 32), (4,),
               (32, 2), (32,), (32, 32), (32,), (2, 32), (2,)]  # fmt: skip
-    sigma_x = getattr(vae.likelihood, "sigma_x", None)
-    if [tuple(p.shape) for p in numbers] != wanted or sigma_x is None or vae.likelihood.learned:
+    likelihood = vae.likelihood
+    gaussian = isinstance(likelihood, GaussianLikelihood) and not likelihood.learned
+    fits = gaussian and isinstance(likelihood.activation, nn.Identity)
+    fits = fits and abs(likelihood.sigma_x.item() - SIGMA_X) < 1e-6
+    if not fits or [tuple(p.shape) for p in numbers] != wanted:
         raise ValueError(
-            f"vae: expected VAE(2, hidden=(32, 32), n_pixels=2) with a GaussianLikelihood of fixed "
-            f"σₓ, got {vae}"
+            f"vae: expected VAE(2, hidden=(32, 32), n_pixels=2) with "
+            f"GaussianLikelihood({SIGMA_X}, activation=nn.Identity()), got {vae}"
         )
     if not history.val_steps:
         raise ValueError("history: expected one of fit(…, val=…), got one without validation")

@@ -171,7 +171,7 @@
       }
       backward(model.encoder, numbers, rows, encoded, byQ, gradient);
     }
-    return { mu, logVar, z, kl, mean, reconstruction };
+    return { mu, logVar, kl, mean, reconstruction };
   };
 
   // --- p(x) --------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@
       if (flat) z[k] = axis[i]; else { z[2 * k] = axis[i]; z[2 * k + 1] = axis[j]; }
     }
     const mean = forward(model.decoder, numbers, count, z).at(-1);
-    return { model, numbers, z, share, mean, side, sigma: sigmaX(model, numbers, sigma) };
+    return { model, numbers: numbers.slice(), share, mean, sigma: sigmaX(model, numbers, sigma) };
   };
 
   // log p(x) of points, in nats: the log of p(x|z), averaged over the grid.
@@ -237,6 +237,6 @@
     return density;
   };
 
-  live.vae = { adam, backward, forward, landscape, layers, logEvidence, makeModel, pass, quadrature,
+  live.vae = { REACH, adam, backward, forward, landscape, layers, logEvidence, makeModel, pass, quadrature,
     seen, sigmaX, start, stream, update };
 })();

@@ -215,7 +215,7 @@
       run = makeRun(settings, points().points, numbers);
       run.steps = steps;
       past = before;
-      origin = numbers ? "trained by PyTorch" : `seed ${settings.seed}`;
+      origin = numbers ? "by PyTorch" : `seed ${settings.seed}`;
       still = stream(Number(settings.seed) + 2e6).normals(OF_WATCHED * Number(settings.latent));
       draw(true);
     }
@@ -455,7 +455,7 @@
       captions.data.textContent = `${isOwn() ? "your points" : "points"}, and lines to their copies`;
       captions.codes.textContent = `codes, −${reach} to ${reach}; N(0, I) dashed`;
       captions.model.textContent = `p(x) and draws${missing}`;
-      captions.curves.textContent = `nats a point, ${steps} steps; σₓ ${say(run.sigma())}, ${origin}`;
+      captions.curves.textContent = `nats after ${steps} steps; σₓ ${say(run.sigma())}, ${origin}`;
       if (!rest) return;
       const told = inWords(look, reach);
       const keys = isOwn() ? " Arrow keys move the pen, Enter puts points there." : "";

@@ -13,6 +13,7 @@ from v8 import scripts, unpacked
 from vae_book.live import LiveFigure, explore, has_live_front_end
 from vae_book.live.decoders import Decoder, rounded, run, shipped
 from vae_book.live.packing import hex_images, packed
+from vae_book.live.playground import NEEDS
 from vae_book.live.widget import LiveWidget
 from vae_book.models import Autoencoder, NoisyAutoencoder, SquaredErrorVAE
 from vae_core import VAE, GaussianLikelihood, seed_everything
@@ -545,7 +546,7 @@ def test_where_somebody_is_there_it_is_a_widget(somebody_there, shown):
 
 
 def test_the_playground_s_widget_has_all_scripts_it_needs():
-    esm = LiveWidget("playground", {})._esm
+    esm = LiveWidget("playground", {}, needs=NEEDS)._esm
     order = [esm.index(text) for text in ("live.parts = {", "live.vae = {", "vaeLive.training = {",
                                           "vaeLive.pictures = {", "vaeLive.figures.playground =",
                                           "export default { render }")]  # fmt: skip

@@ -20,7 +20,7 @@ from torch.distributions import Normal
 
 from v8 import scripts, unpacked
 from vae_book.live import vae_playground
-from vae_book.live.page import NEEDS
+from vae_book.live.playground import NEEDS
 from vae_book.points import SHAPES, points
 from vae_core import VAE, GaussianLikelihood, fit, log_evidence_2d, seed_everything
 
@@ -33,7 +33,7 @@ MIN_SIGMA = 0.02  # as in vae.js
 @pytest.fixture(scope="module")
 def script():
     """Evaluates an expression in V8, in which the playground's parts are known by their names."""
-    with scripts(*NEEDS["playground"], "playground") as v8:
+    with scripts(*NEEDS, "playground") as v8:
         v8.eval(
             "const v = vaeLive.vae, t = vaeLive.training, p = vaeLive.pictures;"
             "const { OPTIONS, PRESETS, STEPS, USUAL, experimentOf, linkOf, readLink } ="

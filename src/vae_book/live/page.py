@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +24,19 @@ __all__ = ["LiveFigure", "has_live_front_end"]
 
 WIDGETS = "VAE_CORE_WIDGETS"
 PUBLISH = "VAE_CORE_LIVE"  # the folder for the data; only `make execute` sets it
-NEEDS = {"playground": ("vae", "training", "pictures")}  # scripts of a figure besides its own
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class LiveFigure:
     """A live figure and the picture that stands for it where nothing can be moved.
 
-    ``figure`` names the script, ``data`` is what the script is given: plain numbers, strings, lists
-    and dictionaries, all numbers finite. ``name`` is that of the data's file on the site; a figure
-    without one is a picture there, and so is one without ``data``. ``decode`` answers, in a
-    notebook, where the script can't decode by itself: from codes ``[N, d]`` to images ``[N, D]``.
-    ``room`` sets what the style sheet needs to know to keep the figure's room on the page before it
-    is there, such as ``--units: 8``. ``slow`` makes more data, which the script can do without: it
-    is called only when the data are written for the site.
+    ``figure`` names the script, ``needs`` those it builds on. ``data`` is what the script is given:
+    plain numbers, strings, lists and dictionaries, all numbers finite. ``name`` is that of the
+    data's file on the site; a figure without one is a picture there, and so is one without
+    ``data``. ``decode`` answers, in a notebook, where the script can't decode by itself: from codes
+    ``[N, d]`` to images ``[N, D]``. ``room`` sets what the style sheet needs to know to keep the
+    figure's room on the page before it is there, such as ``--units: 8``. ``slow`` makes more data,
+    which the script can do without: it is called only when the data are written for the site.
 
     Displayed in a running notebook, it is a widget; elsewhere its picture, and an element that the
     site's scripts put the figure in.
@@ -56,6 +55,7 @@ class LiveFigure:
         decode: Callable[[Tensor], Tensor] | None = None,
         room: str | None = None,
         slow: Callable[[], Mapping[str, Any]] | None = None,
+        needs: Sequence[str] = (),
     ) -> None:
         if name is not None and not NAME.fullmatch(name):
             raise ValueError(
@@ -63,6 +63,7 @@ class LiveFigure:
             )
         self.figure, self.data, self.picture = figure, data, picture
         self.name, self.decode, self.room, self.slow = name, decode, room, slow
+        self.needs = needs
         json.dumps(data, allow_nan=False)  # what can't be written is found here
 
     def __repr__(self) -> str:
@@ -71,7 +72,7 @@ class LiveFigure:
     def html(self) -> str:
         """The element for the site's scripts. It says nothing that was measured."""
         name = f' data-name="{self.name}"' if self.data else ""
-        needs = f' data-needs="{" ".join(NEEDS[self.figure])}"' if self.figure in NEEDS else ""
+        needs = f' data-needs="{" ".join(self.needs)}"' if self.needs else ""
         room = f' style="{self.room}"' if self.room else ""
         return f'<div class="live" data-figure="{self.figure}"{name}{needs}{room}><div></div></div>'
 
@@ -88,7 +89,13 @@ class LiveFigure:
         """The figure as a widget of a running notebook (an ``anywidget``)."""
         from vae_book.live.widget import LiveWidget
 
-        return LiveWidget(self.figure, self.data or {}, room=self.room or "", decode=self.decode)
+        return LiveWidget(
+            self.figure,
+            self.data or {},
+            room=self.room or "",
+            decode=self.decode,
+            needs=self.needs,
+        )
 
     def _ipython_display_(self) -> None:
         from IPython.core.pylabtools import print_figure

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["vae_playground"]
 
+NEEDS = ("vae", "training", "pictures")  # scripts besides its own
 SHAPE, N, SIGMA_X = "blobs", 500, 0.15  # of what is shown first, as in playground.js
 EDGE = 2.6  # x₁ and x₂ go from −2.6 to 2.6
 INT16 = 32767
@@ -70,7 +71,8 @@ def vae_playground(vae: VAE, history: History, *, name: str | None = None) -> Li
             "past": curves,
         },
     }
-    return LiveFigure("playground", data, _picture(vae, sets[SHAPE], curves), name=name)
+    picture = _picture(vae, sets[SHAPE], curves)
+    return LiveFigure("playground", data, picture, name=name, needs=NEEDS)
 
 
 def _curves(history: History) -> list[list[float]]:

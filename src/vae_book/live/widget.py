@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import traitlets
 from torch import Tensor
 
 from vae_book.live.packing import packed
-from vae_book.live.page import NEEDS
 
 FOLDER = Path(__file__).parent
 
@@ -32,8 +31,9 @@ class LiveWidget(anywidget.AnyWidget):
         *,
         room: str = "",
         decode: Callable[[Tensor], Tensor] | None = None,
+        needs: Sequence[str] = (),
     ) -> None:
-        names = ("parts", *NEEDS.get(figure, ()), figure, "widget")
+        names = ("parts", *needs, figure, "widget")
         scripts = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in names]
         self.decode = decode
         super().__init__(_esm="\n".join(scripts), figure=figure, data=dict(data), room=room)

@@ -169,6 +169,19 @@ def test_a_link_to_an_experiment_says_which(tab):
     assert chosen.all_inner_texts() == ["Loose bound"]
 
 
+@pytest.mark.parametrize("width", [1280, 768, 360])
+def test_no_experiment_moves_what_stands_below_the_figure(tab, width):
+    tab.page.set_viewport_size({"width": width, "height": 900})
+    box = tab.figure(PAGE, 0)
+    heights = {}
+    for button in box.locator(".presets button").all():
+        button.click()
+        title = button.inner_text()
+        assert box.locator(".note strong").inner_text().strip() == f"{title}."
+        heights[title] = box.bounding_box()["height"]
+    assert len(heights) == 7 and len(set(heights.values())) == 1, heights
+
+
 def test_points_drawn_with_the_mouse_are_learned_and_travel_in_the_link(tab):
     box = tab.figure(PAGE, 0)
     box.get_by_label("data", exact=True).select_option("own")

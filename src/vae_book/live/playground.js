@@ -42,8 +42,8 @@
       words: "The KL weighs so much that every cloud becomes the prior: codes say nothing, and all copies are the "
         + "mean of the data." },
     hole: { title: "Hole in the prior", chapter: [8, "08_codes"], change: { weight: "0.05" },
-      words: "The KL is cheap and clouds are small: all codes together, q(z), leave holes where the prior draws, "
-        + "and about two draws in five land between the blobs." },
+      words: "The KL is cheap and clouds are small: q(z), all of them together, leaves holes where the prior "
+        + "draws, and about two draws in five miss." },
     loose: { title: "Loose bound", loosest: true, chapter: [7, "07_gap"], change: { data: "ring", sigma: "0.1" },
       words: "The codes that explain a point of the ring (orange) lie askew, but q(z|x) must be an upright ellipse: "
         + "the ELBO stays about half a nat below log p(x)." },
@@ -111,7 +111,7 @@
 
   // --- the figure --------------------------------------------------------------------------------
 
-  const PER_FRAME = 9; // milliseconds of training
+  const PER_FRAME = 7; // milliseconds of training
   const FASTEST = 8; // steps a frame; the first ones come one by one, for most happens then
   const CALM = 700; // milliseconds between two pictures where motion is to be reduced
   const COARSE = 40, FINE = 100; // codes and places in each direction for p(x), while it trains and at rest

@@ -169,6 +169,39 @@ def test_a_link_to_an_experiment_says_which(tab):
     assert chosen.all_inner_texts() == ["Loose bound"]
 
 
+def test_where_codes_lie_beyond_the_grid_nothing_is_said_of_p_of_x(tab):
+    box = tab.figure(PAGE, 0)
+    curves = box.locator(".curves")
+    assert "−log p(x)" in curves.get_attribute("aria-label")
+    press(box, "Noise that dies")
+    at_rest(box)
+    assert caption(box, "codes").endswith("median σ 0.003")
+    assert "−ELBO" in curves.get_attribute("aria-label")
+    assert "−log p(x)" not in curves.get_attribute("aria-label")
+
+
+def test_without_noise_the_kl_has_no_weight(tab):
+    box = tab.figure(PAGE, 0)
+    weight = box.get_by_label("weight of the KL")
+    assert weight.is_enabled()
+    box.get_by_label("noise").select_option("off")
+    assert weight.is_disabled() and "σ" not in caption(box, "codes")
+    box.get_by_label("noise").select_option("on")
+    assert weight.is_enabled()
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 600)])
+def test_an_experiment_brings_its_pictures_into_sight(tab, size):
+    tab.page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    tab.page.emulate_media(reduced_motion="reduce")
+    box = tab.figure(PAGE, 0)
+    button = box.get_by_role("button", name="Hole in the prior", exact=True)
+    button.evaluate("button => button.scrollIntoView({ block: 'end' })")
+    button.click()
+    panels = box.locator(".panels").bounding_box()
+    assert panels["y"] >= 0 and panels["y"] + panels["height"] <= size[1] + 1
+
+
 @pytest.mark.parametrize("width", [1280, 768, 360])
 def test_no_experiment_moves_what_stands_below_the_figure(tab, width):
     tab.page.set_viewport_size({"width": width, "height": 900})
@@ -212,7 +245,7 @@ def test_points_drawn_with_keys(tab):
     for key in ("Enter", "ArrowRight", "ArrowRight", "Enter", "ArrowUp", "Enter"):
         plane.press(key)
     note = box.locator(".note").inner_text()
-    assert note == "15 points; the pen is at (0.4, 0.2)."
+    assert note == "15 points; the pen is at (0.4, 0.2). Draw more, or train."
     press(box, "▶ Train")
     for key in ("ArrowUp", "Enter", "ArrowUp", "Enter"):  # while it trains
         plane.press(key)

@@ -6,7 +6,7 @@
   const { canvas, el, say, svg } = vaeLive.parts;
   const { REACH } = vaeLive.vae;
   const EDGE = 2.6; // x₁ and x₂ go from -2.6 to 2.6
-  const SIZE = 520; // of a plane's canvas, in pixels
+  const SIZE = 520, DOT = 3; // of a plane's canvas, and the radius of a code on it, in pixels
   const INK = "#22262b", GREY = "#8b9199", ORANGE = "#d55e00";
   const SHADES = [[68, 1, 84], [65, 68, 135], [42, 120, 142], [34, 168, 132], [110, 200, 90]];
   const CELLS = 40; // of the shading of q(z), in each direction
@@ -78,7 +78,7 @@
       const pixels = shading.createImageData(side, side);
       for (let j = 0; j < side; j++) {
         for (let i = 0; i < side; i++) {
-          const at = 4 * ((side - 1 - j) * side + i), ink = Math.sqrt(values[j * side + i] / most);
+          const at = 4 * ((side - 1 - j) * side + i), ink = Math.sqrt(values[j * side + i] / (most || 1));
           pixels.data.set([red, green, blue, 255 * darkest * ink], at);
         }
       }
@@ -127,9 +127,9 @@
   const deviations = look => look.logVar.map(value => look.noise ? Math.exp(value / 2) : 0);
 
   // q(z), the mean of all clouds, on a grid from -reach to reach. Clouds narrower than a cell are
-  // drawn as wide as one.
+  // drawn as wide as one; in a plane those smaller than a dot are left out, for the dots show them.
   const allCodes = (look, side, reach) => {
-    const { mu, latent, count } = look, sigma = deviations(look), cell = 2 * reach / side;
+    const { mu, latent, count } = look, sigma = deviations(look), cell = 2 * reach / side, dot = 2 * reach * DOT / SIZE;
     const place = k => (k + 0.5) * cell - reach;
     const bell = (at, k) => {
       const wide = Math.max(sigma[at], cell);
@@ -146,6 +146,7 @@
         for (let i = left; i < right; i++) density[i] += bell(k, i);
         continue;
       }
+      if (Math.max(sigma[2 * k], sigma[2 * k + 1]) < dot) continue;
       const [low, high] = span(2 * k + 1);
       const row = Array.from({ length: right - left }, (_, i) => bell(2 * k, left + i));
       for (let j = low; j < high; j++) {
@@ -171,7 +172,7 @@
     for (const k of [1, 2]) plane.ellipse(0, 0, k, k, INK, 2.5, [9, 7]);
     const outlined = new Set(noise ? shown(count) : []);
     for (const { colour, members } of groups) {
-      plane.dots(members.map(k => middles[k]), 3, colour);
+      plane.dots(members.map(k => middles[k]), DOT, colour);
       for (const k of members) if (outlined.has(k)) plane.ellipse(...middles[k], ...sigma[k], colour, 1.5);
     }
     plane.dots([middles[watched]], 6, ORANGE);

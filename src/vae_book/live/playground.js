@@ -3,8 +3,8 @@
 (() => {
   "use strict";
   const { button, choice, el, float32, int16, say, slider } = vaeLive.parts;
-  const { landscape, logEvidence, stream } = vaeLive.vae;
-  const { MOST, astray, makeRun, mean, median, posterior } = vaeLive.training;
+  const { REACH, landscape, logEvidence, stream } = vaeLive.vae;
+  const { MOST, askew, astray, makeRun, mean, median, posterior } = vaeLive.training;
   const { EDGE, REACHES, deviations, drawCodes, drawData, drawModel, drawPen, groupsOf, makeCurves, makePlane,
     makeUnits, reachOf, remember } = vaeLive.pictures;
 
@@ -31,10 +31,11 @@
   const STEPS = 2000;
   const PRESETS = {
     copies: { title: "Plain autoencoder", chapter: [1, "01_autoencoder"], change: { noise: "off" },
-      words: "It copies every point, but nothing says where codes should lie: more than half of the draws from "
-        + "N(0, I) land where no data are." },
+      words: "Every point is copied well, but nothing ties codes to N(0, I), the dashed circles: more than half of "
+        + "the draws from it miss the data." },
     dies: { title: "Noise that dies", chapter: [2, "02_noisy_codes"], change: { weight: "0" },
-      words: "Noise only makes copies worse and nothing pays for it, so training shrinks every cloud to a point." },
+      words: "Noise only makes copies worse and nothing pays for it, so training shrinks every cloud to a point: watch "
+        + "the median σ fall." },
     lives: { title: "The KL keeps it", chapter: [3, "03_kl_term"], change: {},
       words: "A narrow cloud now costs KL: clouds stay open and share the prior among them, and most draws land on "
         + "the data." },
@@ -43,14 +44,14 @@
         + "mean of the data." },
     hole: { title: "Hole in the prior", chapter: [8, "08_codes"], change: { weight: "0.05" },
       words: "The KL is cheap and clouds are small: q(z), all of them together, leaves holes where the prior "
-        + "draws, and about two draws in five miss." },
-    loose: { title: "Loose bound", loosest: true, chapter: [7, "07_gap"], change: { data: "ring", sigma: "0.1" },
-      words: "The codes that explain a point of the ring (orange) lie askew, but q(z|x) must be an upright ellipse: "
-        + "the ELBO stays about half a nat below log p(x)." },
+        + "draws, and a third to half of the draws miss." },
+    loose: { title: "Loose bound", askew: true, chapter: [7, "07_gap"], change: { data: "ring", sigma: "0.1" },
+      words: "Codes that explain the orange point (shaded) lie askew, but its cloud stands upright: on average the ELBO "
+        + "stays about half a nat below log p(x)." },
     strong: { title: "Decoder too strong", chapter: [8, "08_codes"],
       change: { data: "wave", sigma: "learned", decoder: "x" },
-      words: "The decoder also sees x₁, which tells it where x₂ will be: it fits the data without a code, and both "
-        + "units fall silent." },
+      words: "The decoder also sees x₁ (across), which tells it x₂ (up): it needs no code, both units fall silent, and "
+        + "all copies get the same x₁." },
   };
   const FIRST = "lives"; // its result is what the figure starts with
 
@@ -123,8 +124,8 @@
   const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1], Enter: HERE, " ": HERE };
   const OF_WATCHED = 80; // draws from the cloud of the watched point
   const LEAST = 10; // points
-  const YOURS = "Your own settings. The weight of the KL, σₓ, the noise and the learning rate may change "
-    + "while it trains.";
+  const YOURS = "Your own settings, trained until you pause. The weight of the KL, σₓ, the noise and the learning "
+    + "rate may change on the way.";
   const DRAW = "Draw at least ten points in the left picture: drag with mouse or finger, or move the pen "
     + "with the arrow keys and press Enter. Then train.";
 
@@ -140,7 +141,7 @@
     const clouds = look.noise ? `clouds of median width ${say(median(deviations(look)))}` : "single codes without clouds";
     return {
       copies: `, copied with an error of ${say(error)}`,
-      codes: `Codes from −${reach} to ${reach}: ${clouds}. N(0, I) is dashed.`,
+      codes: `Codes from −${reach} to ${reach}: ${clouds}.`,
     };
   };
 
@@ -196,14 +197,15 @@
     });
 
     const panel = (name, drawn) => el("div", { class: `panel of-${name}` }, captions[name], drawn.root);
+    const panels = el("div", { class: "panels" }, panel("data", planes.data), panel("codes", planes.codes),
+      panel("model", planes.model), panel("curves", curves), panel("units", units));
     root.classList.add("trainer");
     presets.root.classList.add("presets");
     root.append(presets.root, note, heard,
       el("div", { class: "controls" }, play, button("Step", () => { pause(); train(1); }),
         restartButton, button("New seed", () => change({ seed: String(1 + Number(settings.seed) % 999999) })),
         onSite ? copy : "", book ? alone : ""),
-      el("div", { class: "panels" }, panel("data", planes.data), panel("codes", planes.codes),
-        panel("model", planes.model), panel("curves", curves), panel("units", units)),
+      panels,
       watch.root,
       el("div", { class: "settings" }, ...selects.map(select => select.root)));
 
@@ -223,7 +225,7 @@
     function train(most = Infinity) {
       if (count() < LEAST) { note.textContent = DRAW; return; }
       const end = Math.min(chosen && run.steps < STEPS ? STEPS : Infinity, run.steps + most);
-      const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+      const calm = isCalm();
       const later = next => { // a function that calls it off
         const id = calm ? setTimeout(next, CALM) : requestAnimationFrame(next);
         return () => calm ? clearTimeout(id) : cancelAnimationFrame(id);
@@ -238,8 +240,11 @@
         draw(false);
       };
       play.textContent = "■ Pause";
+      heard.textContent = "It trains.";
       next();
     }
+
+    const isCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
     function stop() {
       timer?.();
@@ -262,6 +267,7 @@
       share();
       restart();
       train();
+      panels.scrollIntoView({ block: "nearest", behavior: isCalm() ? "instant" : "smooth" });
     }
 
     function change(some) {
@@ -275,7 +281,10 @@
 
     function announce(wrong = []) {
       presets.mark(chosen);
-      selects.forEach(({ key, select }) => { select.value = settings[key]; });
+      selects.forEach(({ key, select }) => {
+        select.value = settings[key];
+        select.disabled = key === "weight" && settings.noise === "off"; // a code without noise has no KL
+      });
       if (isOwn()) restartButton.after(clear); else clear.remove();
       surface.classList.toggle("draggable", isOwn());
       if (isOwn()) surface.tabIndex = 0; else surface.removeAttribute("tabindex");
@@ -367,7 +376,8 @@
     });
 
     function announceDrawn() {
-      note.textContent = `${count()} points; the pen is at (${say(pen[0], 1)}, ${say(pen[1], 1)}).`;
+      const more = count() < LEAST ? `Draw at least ${LEAST}` : count() < MOST ? "Draw more, or train" : "Now train";
+      note.textContent = `${count()} points; the pen is at (${say(pen[0], 1)}, ${say(pen[1], 1)}). ${more}.`;
     }
 
     function pick([x, y]) {
@@ -400,33 +410,35 @@
         side = run.model.latent === 1 ? ON_LINE : fineness;
         nodes = run.quadrature(side);
         density = landscape(nodes, fineness, EDGE);
-        evidence = rest && look?.noise ? evidenceOf(nodes, look) : null;
-        if (evidence && chosen && PRESETS[chosen].loosest) watch.set(watched = loosest());
+        evidence = rest && onGrid() ? evidenceOf(nodes, look) : null;
+        if (rest && chosen && PRESETS[chosen].askew) watch.set(watched = mostAskew());
         explain();
       }
       if (look) remember(past, run.steps, look.terms);
       show(rest);
     }
 
-    // log p(x) of all points, or null where it would lie below the ELBO: then codes lie beyond the grid,
-    // or the true posteriors between its lines.
+    // Whether the grid of codes for p(x) reaches all clouds.
+    const onGrid = () => look?.noise && look.mu.every(value => Math.abs(value) < REACH);
+
+    // log p(x) of all points, or null where it would lie below the ELBO: then the true posteriors lie between
+    // the lines of the grid.
     function evidenceOf(nodes, { x, terms }) {
       const found = logEvidence(nodes, x);
       return mean(found) < -(terms.reconstruction + terms.kl) - 0.01 ? null : found;
     }
 
-    // The point whose ELBO lies farthest below its log p(x).
-    function loosest() {
-      const { kl, latent, reconstruction } = look;
-      const rate = k => kl.slice(latent * k, latent * (k + 1)).reduce((sum, value) => sum + value, 0);
-      const gaps = evidence.map((log, k) => log + reconstruction[k] + rate(k));
-      return gaps.indexOf(Math.max(...gaps));
+    // The point whose true posterior an upright ellipse fits worst.
+    function mostAskew() {
+      const coarse = run.quadrature(COARSE);
+      const each = Array.from({ length: count() }, (_, k) => Math.abs(askew(coarse, look.x.slice(2 * k, 2 * k + 2))));
+      return each.indexOf(Math.max(...each));
     }
 
     // Which codes explain the orange point.
     function explain() {
       const x = look?.x.slice(2 * watched, 2 * watched + 2);
-      explains = look?.noise ? { side, values: posterior(nodes, x) } : null;
+      explains = onGrid() ? { side, values: posterior(nodes, x) } : null;
     }
 
     function show(rest) {
@@ -451,9 +463,10 @@
     // Captions, and at rest what the pictures show in words.
     function describe(draws, rest) {
       const reach = look ? reachOf(look) : REACHES[0], steps = run.steps.toLocaleString("en");
-      const missing = look && rest ? `; ${percent(astray(draws, look.x))} miss` : "";
-      captions.data.textContent = `${isOwn() ? "your points" : "points"}, and lines to their copies`;
-      captions.codes.textContent = `codes, −${reach} to ${reach}; N(0, I) dashed`;
+      const missing = look ? `; ${percent(astray(draws, look.x))} miss` : "";
+      const clouds = look?.noise ? `; median σ ${say(median(deviations(look)), 3)}` : "";
+      captions.data.textContent = `${isOwn() ? "yours" : "points"}, and lines to their copies`;
+      captions.codes.textContent = `codes, −${reach} to ${reach}${clouds}`;
       captions.model.textContent = `p(x) and draws${missing}`;
       captions.curves.textContent = `nats after ${steps} steps; σₓ ${say(run.sigma())}, ${origin}`;
       if (!rest) return;

@@ -87,6 +87,16 @@
     return log.map(value => Math.exp(value - top));
   };
 
+  // How far p(z|x) lies askew: the correlation of its two units. 0 if it is upright.
+  const askew = (nodes, x) => {
+    const values = posterior(nodes, x), side = Math.sqrt(values.length);
+    const all = values.reduce((sum, value) => sum + value, 0);
+    const mean = of => values.reduce((sum, value, k) => sum + value * of(k % side, Math.floor(k / side)), 0) / all;
+    const across = mean(i => i), up = mean((_, j) => j);
+    const spread = mean(i => (i - across) ** 2) * mean((_, j) => (j - up) ** 2);
+    return mean((i, j) => (i - across) * (j - up)) / Math.sqrt(spread);
+  };
+
   // The share of draws that miss all points by more than FAR.
   const astray = (draws, x) => {
     let far = 0;
@@ -102,5 +112,5 @@
 
   const median = values => Array.from(values).sort((a, b) => a - b)[values.length >> 1];
 
-  vaeLive.training = { MOST, astray, makeRun, mean, median, posterior };
+  vaeLive.training = { MOST, askew, astray, makeRun, mean, median, posterior };
 })();

@@ -112,7 +112,7 @@
 
   // --- the figure --------------------------------------------------------------------------------
 
-  const PER_FRAME = 7; // milliseconds of training
+  const PER_FRAME = 6; // milliseconds of training
   const FASTEST = 8; // steps a frame; the first ones come one by one, for most happens then
   const CALM = 700; // milliseconds between two pictures where motion is to be reduced
   const COARSE = 40, FINE = 100; // codes and places in each direction for p(x), while it trains and at rest
@@ -161,7 +161,8 @@
       [name, { points: unpack(points), along: unpack(along) }]));
     sets.own = { points: [], along: [] };
     let settings = { ...USUAL }, chosen = FIRST, watched = 0, pen = [0, 0];
-    let run, past, groups, still, look, side, nodes, density, evidence, explains, timer = null, frames = 0, origin;
+    let run, past, groups, still, look, side, nodes, density, missed, evidence, explains, origin;
+    let timer = null, frames = 0;
 
     const points = () => sets[settings.data];
     const count = () => points().points.length / 2;
@@ -410,6 +411,7 @@
         side = run.model.latent === 1 ? ON_LINE : fineness;
         nodes = run.quadrature(side);
         density = landscape(nodes, fineness, EDGE);
+        missed = look ? percent(astray(run.draws(), look.x)) : "";
         evidence = rest && onGrid() ? evidenceOf(nodes, look) : null;
         if (rest && chosen && PRESETS[chosen].askew) watch.set(watched = mostAskew());
         explain();
@@ -463,7 +465,7 @@
     // Captions, and at rest what the pictures show in words.
     function describe(draws, rest) {
       const reach = look ? reachOf(look) : REACHES[0], steps = run.steps.toLocaleString("en");
-      const missing = look ? `; ${percent(astray(draws, look.x))} miss` : "";
+      const missing = missed && `; ${missed} miss`;
       const clouds = look?.noise ? `; median σ ${say(median(deviations(look)), 3)}` : "";
       captions.data.textContent = `${isOwn() ? "yours" : "points"}, and lines to their copies`;
       captions.codes.textContent = `codes, −${reach} to ${reach}${clouds}`;

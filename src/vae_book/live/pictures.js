@@ -162,7 +162,6 @@
     const reach = reachOf(scene.look);
     plane.clear(reach);
     (scene.look.latent === 1 ? drawAxis : drawField)(plane, scene, reach);
-    return reach;
   };
 
   const drawField = (plane, { look, groups, watched, explains }, reach) => {

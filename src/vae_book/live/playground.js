@@ -146,8 +146,7 @@
   };
 
   // The sentence of an experiment and its chapter; a link, where the page says where the book is.
-  const told = ({ title, words, chapter: [number, name] }) => {
-    const book = document.documentElement.dataset.content_root;
+  const told = ({ title, words, chapter: [number, name] }, book) => {
     const place = `chapter ${number}`;
     return [el("strong", {}, `${title}. `), `${words} More in `,
       book === undefined ? place : el("a", { href: `${book}book/${name}.html` }, place), "."];
@@ -290,7 +289,7 @@
       surface.classList.toggle("draggable", isOwn());
       if (isOwn()) surface.tabIndex = 0; else surface.removeAttribute("tabindex");
       surface.setAttribute("role", isOwn() ? "application" : "img");
-      const words = isOwn() ? [DRAW] : chosen ? told(PRESETS[chosen]) : [YOURS];
+      const words = isOwn() ? [DRAW] : chosen ? told(PRESETS[chosen], book) : [YOURS];
       note.replaceChildren(...wrong.length ? [`The link: ${wrong.join("; ")}.`] : words);
       pointAlone();
     }
@@ -451,8 +450,10 @@
         drawData(planes.data, scene);
         drawCodes(planes.codes, scene);
         const terms = curves.draw(past, look.noise, evidence && rest ? -mean(evidence) : NaN);
-        if (rest) curves.root.setAttribute("aria-label", `Curves over training, in nats a point. Now ${terms}.`);
-        if (rest) heard.textContent = `${run.steps.toLocaleString("en")} steps: ${terms}.`;
+        if (rest) {
+          curves.root.setAttribute("aria-label", `Curves over training, in nats a point. Now ${terms}.`);
+          heard.textContent = `${run.steps.toLocaleString("en")} steps: ${terms}.`;
+        }
         units.draw(look);
       } else {
         planes.data.clear(EDGE);

@@ -87,14 +87,14 @@
     return log.map(value => Math.exp(value - top));
   };
 
-  // How far p(z|x) lies askew: the correlation of its two units. 0 if it is upright.
+  // How far p(z|x) lies askew: the correlation of its two units. 0 if it is upright, or a single code.
   const askew = (nodes, x) => {
     const values = posterior(nodes, x), side = Math.sqrt(values.length);
     const all = values.reduce((sum, value) => sum + value, 0);
-    const mean = of => values.reduce((sum, value, k) => sum + value * of(k % side, Math.floor(k / side)), 0) / all;
-    const across = mean(i => i), up = mean((_, j) => j);
-    const spread = mean(i => (i - across) ** 2) * mean((_, j) => (j - up) ** 2);
-    return mean((i, j) => (i - across) * (j - up)) / Math.sqrt(spread);
+    const average = of => values.reduce((sum, value, k) => sum + value * of(k % side, Math.floor(k / side)), 0) / all;
+    const across = average(i => i), up = average((_, j) => j);
+    const spread = average(i => (i - across) ** 2) * average((_, j) => (j - up) ** 2);
+    return average((i, j) => (i - across) * (j - up)) / (Math.sqrt(spread) || 1);
   };
 
   // The share of draws that miss all points by more than FAR.
